@@ -1,0 +1,1 @@
+"""DataModules: paired streams and probes."""

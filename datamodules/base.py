@@ -1,0 +1,188 @@
+"""What every DataModule here is: streams to train on, probes to measure on, checked and encoded once."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.datamodules.loader import StepLoader
+from soul_lightning.datamodules.overlap import Overlap, find_overlap
+from soul_lightning.encoding import EncodedExample, PromptTemplate, cache_folder, collate, encode, rows_hash
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.loading import load_tokenizer
+from soul_lightning.protocols import Batch, Example, Probe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a DataModule supplies.
+
+    Attributes:
+        streams: Rows to train on, by stream name; the first is the leading one, whose pass is an epoch.
+        probes: Sets to measure on.
+    """
+
+    streams: Mapping[str, Sequence[Example]]
+    probes: Sequence[Probe] = ()
+
+
+class StreamDataModule(LightningDataModule):
+    """Encodes the streams of a task, checks them, and serves them as `Step`s.
+
+    A subclass says what the task is, in `load`. An epoch is one pass over the leading stream (forget, where there is
+    one); the others are drawn without replacement and carry on across epochs.
+
+    Args:
+        batch_size: Rows of each stream in one optimizer step, on each process. The module's `micro_batches` cuts it
+            into several backward passes.
+        max_tokens: Longest row, in tokens; longer ones are cut on the right.
+        template: How prompts and answers are written.
+        tokenizer: Folder or name of a tokenizer, or the tokenizer; the trained module's own if none is given.
+        allow_overlap: Go on although forget rows also stand in the retain stream.
+        seed: Seed of the order of rows.
+        cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        max_tokens: int,
+        template: PromptTemplate | None,
+        tokenizer: str | PreTrainedTokenizerBase | None,
+        allow_overlap: bool,
+        seed: int,
+        cache_dir: str | None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or max_tokens < 2:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: batch_size must be >= 1 and max_tokens >= 2, got {batch_size} and {max_tokens}"
+            )
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.template = template or PromptTemplate()
+        self.allow_overlap = allow_overlap
+        self.seed = seed
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+        self.task: Task | None = None
+        self.overlap = Overlap(0, 0, 0, 0)
+        self._tokenizer = tokenizer
+        self._encoded: dict[str, list[EncodedExample]] = {}
+
+    @abstractmethod
+    def load(self) -> Task:
+        """Read the task's rows.
+
+        Raises:
+            MisconfigurationError: A file or a column is missing.
+        """
+
+    def setup(self, stage: str = "fit") -> None:
+        """Load, check and encode, once.
+
+        Raises:
+            MisconfigurationError: A stream is empty, or forget rows stand in retain.
+        """
+        if self.task is not None:
+            return
+        task = self.load()
+        for name, rows in task.streams.items():
+            if not rows:
+                raise MisconfigurationError(
+                    f"{type(self).__name__}: the {name} stream has no rows; check its file and its filters"
+                )
+        if "forget" in task.streams and "retain" in task.streams:
+            self.overlap = find_overlap(task.streams["forget"], task.streams["retain"])
+            self._report_overlap()
+        self._encoded = {name: self._encode(name, rows) for name, rows in task.streams.items()}
+        self.task = task
+
+    def _report_overlap(self) -> None:
+        found = self.overlap
+        if not found:
+            logger.info("no forget row and no forget fact stands in the retain stream")
+            return
+        if not self.allow_overlap:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: {found}; remove them from the retain stream, or set allow_overlap to go on"
+            )
+        logger.warning("%s; going on, because allow_overlap is set", found)
+
+    def _encode(self, name: str, rows: Sequence[Example]) -> list[EncodedExample]:
+        encoded = encode(rows, self.tokenizer, self.template, self.max_tokens, self.cache_dir)
+        if len(encoded) < len(rows):
+            logger.warning(
+                "%d of %d %s rows are left out: nothing of their answer fits into max_tokens=%d",
+                len(rows) - len(encoded), len(rows), name, self.max_tokens,
+            )  # fmt: skip
+        return encoded
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The given tokenizer, or that of the module that is trained.
+
+        Raises:
+            MisconfigurationError: There is neither.
+        """
+        if self._tokenizer is None:
+            module = self.trainer.lightning_module if self.trainer is not None else None
+            self._tokenizer = getattr(module, "tokenizer", None)
+        if isinstance(self._tokenizer, str):
+            self._tokenizer = load_tokenizer(self._tokenizer)
+        if self._tokenizer is None:
+            raise MisconfigurationError(
+                f"{type(self).__name__} found no tokenizer: neither its own argument nor the trained module has one; "
+                f"pass tokenizer=…"
+            )
+        return self._tokenizer
+
+    @property
+    def loaded(self) -> Task:
+        """The task, after `setup`."""
+        if self.task is None:
+            self.setup()
+        assert self.task is not None
+        return self.task
+
+    def train_dataloader(self) -> StepLoader:
+        """The steps of an epoch."""
+        assert self.trainer is not None
+        pad_token_id = self.tokenizer.pad_token_id
+        assert isinstance(pad_token_id, int)
+        return StepLoader(
+            self._encoded,
+            self.batch_size,
+            pad_token_id,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def stream(self, name: str) -> Iterator[Batch]:
+        """Every row of one training stream once, longest first so that memory runs out early or never."""
+        pad_token_id = self.tokenizer.pad_token_id
+        assert isinstance(pad_token_id, int)
+        rows = sorted(self._encoded[name], key=len, reverse=True)
+        for start in range(0, len(rows), self.batch_size):
+            yield collate(rows[start : start + self.batch_size], pad_token_id)
+
+    def probes(self) -> Sequence[Probe]:
+        """The probe sets, after `setup`."""
+        return self.loaded.probes
+
+    def data_hashes(self) -> dict[str, str]:
+        """A hash of each stream and probe set, for the run's summary."""
+        task = self.loaded
+        hashes = {f"stream/{name}": rows_hash(rows) for name, rows in task.streams.items()}
+        return hashes | {f"probe/{probe.name}": rows_hash(probe.examples) for probe in task.probes}

@@ -1,0 +1,115 @@
+"""The training loader: which rows make up each optimizer step, as a pure function of (seed, step, rank)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from soul_lightning.encoding import EncodedExample, collate
+from soul_lightning.protocols import Step
+
+LENGTH_GROUP_WINDOWS = 50
+"""So many optimizer steps' rows are drawn at random and then sorted by length: little padding, still random."""
+
+
+class BatchPlan:
+    """Endless passes over one stream, each a fresh permutation without replacement, in length-grouped batches.
+
+    Batch k is the same whatever was drawn before. A pass is cut into batches of nearly equal size, so that none is a
+    remnant of a row or two.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Most rows in a batch, over all ranks.
+        seed: Seed of the permutations.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = torch.tensor(lengths)
+        self._seed = seed
+        self._batch_size = batch_size
+        self.batches_per_pass = -(-len(lengths) // batch_size)
+        self._pass_number = -1
+        self._batches: list[list[int]] = []
+
+    def __getitem__(self, number: int) -> list[int]:
+        """Rows of batch `number`, shortest first."""
+        pass_number, place = divmod(number, self.batches_per_pass)
+        if pass_number != self._pass_number:
+            self._batches = self._draw(pass_number)
+            self._pass_number = pass_number
+        return self._batches[place]
+
+    def _draw(self, pass_number: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + pass_number)
+        order = torch.randperm(len(self._lengths), generator=generator)
+        windows = order.split(self._batch_size * LENGTH_GROUP_WINDOWS)
+        batches: list[torch.Tensor] = []
+        for window in windows:
+            by_length = window[torch.argsort(self._lengths[window], stable=True)]
+            batches.extend(by_length.tensor_split(-(-len(window) // self._batch_size)))
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[place].tolist() for place in shuffled]
+
+
+class StepLoader:
+    """Yields the `Step`s of one epoch, which is one pass over the leading stream; the others carry on across epochs.
+
+    Its only state is the number of steps given out, so that a run resumes in the middle of an epoch.
+
+    Args:
+        streams: Encoded rows of each stream, the leading one first.
+        batch_size: Rows of each stream in an optimizer step, on this process.
+        pad_token_id: Fills the padding.
+        seed: Seed of the order.
+        rank: This process's number.
+        world_size: How many processes share each step's rows.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Sequence[EncodedExample]],
+        batch_size: int,
+        pad_token_id: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._streams = dict(streams)
+        self._pad_token_id = pad_token_id
+        self._rank = rank
+        self._world_size = world_size
+        self._plans = {
+            name: BatchPlan([len(row) for row in rows], batch_size * world_size, seed + 7919 * place)
+            for place, (name, rows) in enumerate(self._streams.items())
+        }
+        self._steps_done = 0
+
+    def __len__(self) -> int:
+        """Optimizer steps of an epoch."""
+        leading = next(iter(self._plans.values()))
+        return leading.batches_per_pass
+
+    def __iter__(self) -> Iterator[Step]:
+        """The rest of the epoch that `steps_done` stands in."""
+        for _ in range(len(self) - self._steps_done % len(self)):
+            step = self._step(self._steps_done)
+            self._steps_done += 1
+            yield step
+
+    def _step(self, number: int) -> Step:
+        batches = {}
+        for name, plan in self._plans.items():
+            rows = plan[number][self._rank :: self._world_size]
+            batches[name] = collate([self._streams[name][row] for row in rows], self._pad_token_id)
+        return Step(batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were given out."""
+        return {"steps_done": self._steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the step that a checkpoint stands at."""
+        self._steps_done = int(state["steps_done"])

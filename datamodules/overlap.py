@@ -1,0 +1,68 @@
+"""Forget rows that also stand in the retain stream: unlearning and keeping the same thing at once is no task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from soul_lightning.protocols import Example
+
+_NOT_WORD = re.compile(r"\W+")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How much of forget stands in retain.
+
+    Attributes:
+        rows: Forget rows whose text is also a retain row.
+        of_rows: All forget rows.
+        facts: Facts of the forget rows that a retain row states too.
+        of_facts: All different facts of the forget rows.
+    """
+
+    rows: int
+    of_rows: int
+    facts: int
+    of_facts: int
+
+    def __bool__(self) -> bool:
+        return self.rows > 0 or self.facts > 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows} of {self.of_rows} forget rows and {self.facts} of {self.of_facts} forget facts "
+            f"also stand in the retain stream"
+        )
+
+
+def find_overlap(forget: Sequence[Example], retain: Sequence[Example]) -> Overlap:
+    """Compare two streams by row (the same text) and by fact (the same statement in whatever words).
+
+    A row's facts are those it carries; a row without any stands for one: its prompt and answer, without regard to case,
+    punctuation and white space.
+    """
+    retained = {(example.prompt, example.answer) for example in retain}
+    forgotten_facts, retained_facts = fact_keys(forget), fact_keys(retain)
+    return Overlap(
+        rows=sum((example.prompt, example.answer) in retained for example in forget),
+        of_rows=len(forget),
+        facts=len(forgotten_facts & retained_facts),
+        of_facts=len(forgotten_facts),
+    )
+
+
+def fact_keys(examples: Iterable[Example]) -> set[tuple[str, ...]]:
+    """Everything that `examples` state, comparable across streams."""
+    keys: set[tuple[str, ...]] = set()
+    for example in examples:
+        if example.facts:
+            keys.update(fact.key for fact in example.facts)
+        else:
+            keys.add((_plain(example.prompt), _plain(example.answer)))
+    return keys
+
+
+def _plain(text: str) -> str:
+    return _NOT_WORD.sub(" ", text.casefold()).strip()

@@ -1,0 +1,24 @@
+"""Unlearning for language models as PyTorch Lightning parts: modules, DataModules, plugin callbacks."""
+
+from typing import TYPE_CHECKING
+
+from soul_lightning.lazy import attach
+
+if TYPE_CHECKING:
+    from soul_lightning.modules.finetuning import FinetuningModule
+    from soul_lightning.modules.unlearning import UnlearningModule
+    from soul_lightning.optim.curvature import GaussNewtonBartlett
+    from soul_lightning.optim.sophia import Sophia
+
+__version__ = "0.1.0"
+
+__all__ = ["FinetuningModule", "GaussNewtonBartlett", "Sophia", "UnlearningModule"]
+__getattr__ = attach(
+    __name__,
+    {
+        "soul_lightning.modules.finetuning": ["FinetuningModule"],
+        "soul_lightning.modules.unlearning": ["UnlearningModule"],
+        "soul_lightning.optim.curvature": ["GaussNewtonBartlett"],
+        "soul_lightning.optim.sophia": ["Sophia"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Metrics, each with a functional form."""

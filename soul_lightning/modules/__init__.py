@@ -1,0 +1,18 @@
+"""LightningModules: manual loops around forget and retain objectives."""
+
+from typing import TYPE_CHECKING
+
+from soul_lightning.lazy import attach
+
+if TYPE_CHECKING:
+    from soul_lightning.modules.finetuning import FinetuningModule
+    from soul_lightning.modules.unlearning import UnlearningModule
+
+__all__ = ["FinetuningModule", "UnlearningModule"]
+__getattr__ = attach(
+    __name__,
+    {
+        "soul_lightning.modules.finetuning": ["FinetuningModule"],
+        "soul_lightning.modules.unlearning": ["UnlearningModule"],
+    },
+)

@@ -1,0 +1,336 @@
+"""The manual training loop that every module here shares: several streams, one optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
+from soul_lightning.modules.refresh import CurvatureRefresh
+from soul_lightning.networks.forward import label_predictions
+from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.networks.predictions import Predictions
+from soul_lightning.networks.reference import (
+    AdaptersOff,
+    CachedLogProbs,
+    FrozenCopy,
+    ReferencePolicy,
+    ReferencePolicyName,
+    choose_policy,
+)
+from soul_lightning.objectives.base import Objective
+from soul_lightning.optim.curvature import CurvatureEstimator
+from soul_lightning.protocols import Batch, Step, SuppliesStreams
+from soul_lightning.schedules import LearningRateSchedule, WeightSchedule
+
+OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of the loss: an objective on a stream with a weight over training progress."""
+
+    stream: str
+    objective: Objective
+    weight: WeightSchedule
+
+
+class StreamModule(LightningModule):
+    """Trains a causal language model on the streams of a `Step`; one `training_step` is one optimizer step.
+
+    The loss is Σ weight · Σ_units loss / N, N the stream's labelled tokens (or sequences) in the whole step: all
+    micro-batches, all ranks. It is known before the first backward pass, so that `micro_batches` changes memory and
+    nothing else.
+
+    Args:
+        network: Where the model comes from, or the model itself (then give `tokenizer`).
+        terms: The summands of the loss.
+        optimizer: Makes the optimizer from the parameters that train.
+        lr_scheduler: Learning rate over the optimizer steps; constant if none is given.
+        curvature: Refreshes the curvature of a second-order optimizer (`Sophia`); none for first-order ones.
+        micro_batches: Backward passes that each stream's batch is cut into.
+        max_grad_norm: Gradients are scaled down to this L2 norm; none leaves them as they are.
+        max_skipped_steps: So many steps in a row may be skipped for a non-finite loss or gradient before the run stops.
+        reference_policy: How the reference model is kept, see `soul_lightning.networks.reference`.
+        tokenizer: The tokenizer of a `network` given as a model.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        network: PretrainedNetwork | PreTrainedModel,
+        terms: Iterable[Term],
+        optimizer: OptimizerFactory,
+        lr_scheduler: LearningRateSchedule | None,
+        curvature: CurvatureEstimator | None,
+        micro_batches: int,
+        max_grad_norm: float | None,
+        max_skipped_steps: int,
+        reference_policy: ReferencePolicyName,
+        tokenizer: PreTrainedTokenizerBase | None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if micro_batches < 1:
+            raise MisconfigurationError(f"{type(self).__name__}: micro_batches must be >= 1, got {micro_batches}")
+        if max_grad_norm is not None and max_grad_norm <= 0:
+            raise MisconfigurationError(f"{type(self).__name__}: max_grad_norm must be above 0, got {max_grad_norm}")
+        self.source = network if isinstance(network, PretrainedNetwork) else None
+        if not isinstance(network, PretrainedNetwork):
+            self.network = network
+        self.terms = tuple(terms)
+        if not self.terms:
+            raise MisconfigurationError(f"{type(self).__name__} has nothing to train: give forget, retain or both")
+        self.optimizer_factory = optimizer
+        self.learning_rate_schedule = lr_scheduler or LearningRateSchedule(decay="constant")
+        self.curvature = curvature
+        self.micro_batches = micro_batches
+        self.max_grad_norm = max_grad_norm
+        self.max_skipped_steps = max_skipped_steps
+        self.reference_policy = reference_policy
+        self.skipped_steps = 0
+        self._skipped_in_a_row = 0
+        self._tokenizer = tokenizer
+        self._references: dict[str, ReferencePolicy] = {}
+        self._reference_state: dict[str, Any] = {}
+        self._refresh = CurvatureRefresh(self, curvature) if curvature is not None else None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, loaded at first use.
+
+        Raises:
+            MisconfigurationError: The network was given as a model without one.
+        """
+        if self._tokenizer is None:
+            if self.source is None:
+                raise MisconfigurationError(
+                    f"{type(self).__name__} was given a model without its tokenizer; pass tokenizer=…"
+                )
+            self._tokenizer = self.source.load_tokenizer()
+        return self._tokenizer
+
+    def configure_model(self) -> None:
+        """Load the network, once."""
+        if self.source is not None and not hasattr(self, "network"):
+            self.network = self.source.load_network()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over what trains, and the learning rate over the optimizer steps of the whole run."""
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise MisconfigurationError("no parameter of the network trains; set requires_grad, or network.lora")
+        low = {str(p.dtype) for p in trainable if p.dtype in (torch.bfloat16, torch.float16)}
+        if low:
+            raise MisconfigurationError(
+                f"the weights that train are {low.pop()}, which loses most updates at unlearning rates; keep "
+                f"network.dtype float32 and set trainer.precision to bf16-mixed"
+            )
+        optimizer = self.optimizer_factory(trainable)
+        if self.curvature is not None and not hasattr(optimizer, "update_curvature"):
+            raise MisconfigurationError(
+                f"curvature {type(self.curvature).__name__} has no use with the first-order optimizer "
+                f"{type(optimizer).__name__}; choose Sophia, or leave curvature out"
+            )
+        scheduler = self.learning_rate_schedule.build(optimizer, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return max(1, int(self.trainer.estimated_stepping_batches))
+
+    def forward(self, batch: Batch) -> Predictions:
+        """What the network says at the labelled positions of `batch`."""
+        return label_predictions(self.network, batch)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a Trainer whose precision the manual loop cannot serve."""
+        precision = str(self.trainer.precision)
+        if precision not in ("32-true", "64-true", "bf16-mixed"):
+            raise MisconfigurationError(
+                f"trainer.precision {precision!r} is not supported: weights that train stay in float32; "
+                f"use 32-true or bf16-mixed"
+            )
+
+    def on_train_start(self) -> None:
+        """Fix the reference before the first step, or take back the one that an interrupted run had fixed."""
+        for term in self.terms:
+            need = term.objective.reference
+            if need == "none" or term.stream in self._references:
+                continue
+            name = choose_policy(need, self.network, self.reference_policy)
+            self._references[term.stream] = self._make_reference(name, term.stream)
+            rank_zero_info(f"reference of the {term.stream} stream: {name}")
+        for stream, state in self._reference_state.items():
+            if stream in self._references:
+                self._references[stream].restore(state)
+        self._reference_state = {}
+
+    def _make_reference(self, name: ReferencePolicyName, stream: str) -> ReferencePolicy:
+        if name == "adapters_off":
+            return AdaptersOff()
+        if name == "frozen_copy":
+            return FrozenCopy(self.network)
+        supplier = getattr(self.trainer, "datamodule", None)
+        if not isinstance(supplier, SuppliesStreams):
+            rank_zero_warn(
+                f"{type(supplier).__name__} has no stream() to compute reference log-probs from; a frozen copy is kept"
+            )
+            return FrozenCopy(self.network)
+        with self.trainer.precision_plugin.forward_context():
+            return CachedLogProbs(self.network, (batch.to(self.device) for batch in supplier.stream(stream)))
+
+    def training_step(self, step: Step, batch_idx: int) -> None:
+        """One optimizer step: refresh the curvature when due, then backward through every micro-batch, clip, step."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        progress = min(1.0, self.global_step / self.total_steps)
+        parts = {name: list(batch.split(self.micro_batches)) for name, batch in step.batches.items()}
+        totals = self._totals(parts)
+        kept = self._refresh(optimizer.optimizer, parts, self.global_step) if self._refresh else {}
+        self.zero_gradients()
+        losses = self._backward(parts, totals, progress, kept)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        if not self._is_finite(losses, norm):
+            self.zero_gradients()
+            return
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.max_grad_norm, norm)
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler = self.lr_schedulers()
+        assert scheduler is not None and not isinstance(scheduler, list)
+        scheduler.step()
+        self._log(losses, norm, rate, optimizer.optimizer)
+
+    def zero_gradients(self) -> None:
+        """Free every gradient."""
+        for parameter in self.network.parameters():
+            parameter.grad = None
+
+    def term_weights(self, progress: float) -> Mapping[str, float]:
+        """The weight of each stream at `progress`."""
+        return {term.stream: term.weight(progress) for term in self.terms}
+
+    def _totals(self, parts: Mapping[str, list[Batch]]) -> dict[str, float]:
+        """Units of each term over all micro-batches and ranks."""
+        counts = []
+        for term in self.terms:
+            batches = self.stream_parts(parts, term.stream)
+            if term.objective.unit == "tokens":
+                counts.append(sum(batch.labelled_tokens for batch in batches))
+            elif term.objective.unit == "sequences":
+                counts.append(sum(batch.labelled_sequences for batch in batches))
+            else:
+                counts.append(sum(batch.labelled_tokens > 0 for batch in batches))
+        total = self.sum_over_ranks(torch.tensor(counts, dtype=torch.float64, device=self.device))
+        return {term.stream: float(value) for term, value in zip(self.terms, total.tolist(), strict=True)}
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """`values` added up over all processes."""
+        reduced = self.trainer.strategy.reduce(values, reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    @staticmethod
+    def stream_parts(parts: Mapping[str, list[Batch]], name: str) -> list[Batch]:
+        """The micro-batches of a stream, or one sentence that names those there are."""
+        if name not in parts:
+            raise MisconfigurationError(
+                f"the DataModule supplies the streams {', '.join(parts) or 'none'}, and the module trains on {name!r}; "
+                f"name a stream that is supplied"
+            )
+        return parts[name]
+
+    def _backward(
+        self,
+        parts: Mapping[str, list[Batch]],
+        totals: Mapping[str, float],
+        progress: float,
+        kept: Mapping[str, Predictions],
+    ) -> dict[str, float]:
+        """Backward through every term; gradients are averaged over ranks in the last pass only."""
+        losses = dict.fromkeys((term.stream for term in self.terms), 0.0)
+        work = [
+            (term, batch, kept.get(term.stream) if batch is parts[term.stream][-1] else None)
+            for term in self.terms
+            for batch in reversed(self.stream_parts(parts, term.stream))
+        ]
+        work.sort(key=lambda item: item[2] is None)  # a graph that the refresh left is used first, and freed
+        for number, (term, batch, predictions) in enumerate(work, start=1):
+            predictions = predictions if predictions is not None else self(batch)
+            policy = self._references.get(term.stream)
+            reference = policy(self.network, batch) if policy and term.objective.reference != "none" else None
+            loss = term.objective.summed(predictions, reference) / max(1.0, totals[term.stream])
+            losses[term.stream] += float(loss.detach())
+            with self.backward_sync(is_last=number == len(work)):
+                self.manual_backward(loss * (term.weight(progress) * self.trainer.world_size))
+        return losses
+
+    def backward_sync(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Around a backward pass: gradients are averaged over ranks only where `is_last`."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", None)
+        return nullcontext() if is_last or block is None or self.trainer.world_size == 1 else block()
+
+    def _is_finite(self, losses: Mapping[str, float], norm: Tensor) -> bool:
+        """Whether the step may be taken; the norm is the same on every rank, the gradients having been averaged."""
+        if bool(torch.isfinite(norm)):
+            self._skipped_in_a_row = 0
+            return True
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        named = ", ".join(f"{stream} loss {loss:g}" for stream, loss in losses.items())
+        rank_zero_warn(f"optimizer step {self.global_step} is skipped: gradient norm {float(norm):g}, {named}")
+        if self._skipped_in_a_row > self.max_skipped_steps:
+            raise TrainingDivergedError(
+                f"{self._skipped_in_a_row} optimizer steps in a row had a non-finite gradient ({named}); "
+                f"lower the learning rate or use a bounded forget objective"
+            )
+        return False
+
+    def _log(self, losses: Mapping[str, float], norm: Tensor, rate: float, optimizer: Optimizer) -> None:
+        progress = min(1.0, self.global_step / self.total_steps)
+        streams = list(losses)
+        values = self.sum_over_ranks(torch.tensor([losses[name] for name in streams], device=self.device)).tolist()
+        weights = self.term_weights(progress)
+        metrics = {f"train/{name}_loss": value for name, value in zip(streams, values, strict=True)}
+        self.log_dict(metrics, prog_bar=True)
+        others = {
+            "train/loss": sum(weights[name] * value for name, value in zip(streams, values, strict=True)),
+            "train/learning_rate": rate,
+            "train/gradient_norm": float(norm),
+            "train/skipped_steps": float(self.skipped_steps),
+            "step": float(self.global_step),  # the loggers' axis: optimizer steps, not batches
+        }
+        if self._refresh is not None:
+            others |= self._refresh.metrics
+            others |= {"curvature/win_rate": optimizer.win_rate, "curvature/clip_rate": 1 - optimizer.win_rate}  # type: ignore[attr-defined]
+        self.log_dict(others)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the reference with the weights, as plain tensors."""
+        checkpoint["soul_lightning"] = {
+            "references": {stream: policy.state() for stream, policy in self._references.items()},
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the reference back before training goes on."""
+        stored = checkpoint.get("soul_lightning", {})
+        self._reference_state = stored.get("references", {})
+        self.skipped_steps = stored.get("skipped_steps", 0)

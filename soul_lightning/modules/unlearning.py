@@ -1,0 +1,67 @@
+"""Unlearning: a forget and a retain objective on paired streams."""
+
+from __future__ import annotations
+
+from lightning.pytorch.cli import OptimizerCallable
+from torch.optim import AdamW
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from soul_lightning.modules.base import StreamModule, Term
+from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.networks.reference import ReferencePolicyName
+from soul_lightning.objectives.base import Objective
+from soul_lightning.optim.curvature import CurvatureEstimator
+from soul_lightning.schedules import LearningRateSchedule, WeightSchedule, as_schedule
+
+
+class UnlearningModule(StreamModule):
+    """Unlearns the forget stream and keeps the retain stream: forget_weight · L_f + retain_weight · L_r.
+
+    With `optimizer=Sophia` and a `curvature` this is SOUL (Jia et al. 2024); with a first-order optimizer and no
+    curvature the same objectives in their usual form.
+
+    Args:
+        network: Where the model comes from (`pretrained_model_name_or_path` and more), or the model itself.
+        forget: Objective on the forget stream; none trains on retain alone (the baseline that every table needs).
+        retain: Objective on the retain stream; none for forgetting alone.
+        forget_weight: Weight of the forget objective, a number or a schedule over training progress.
+        retain_weight: Weight of the retain objective.
+        optimizer: Any optimizer, by class path.
+        lr_scheduler: Warm-up and decay of the learning rate, per optimizer step; constant if none is given.
+        curvature: Curvature estimator of a second-order optimizer.
+        micro_batches: Backward passes that each stream's batch is cut into: less memory, the same gradient.
+        max_grad_norm: Gradients are scaled down to this L2 norm.
+        max_skipped_steps: So many non-finite steps in a row are skipped before the run stops.
+        reference_policy: How the model before unlearning is kept for objectives that compare with it.
+        tokenizer: The tokenizer of a `network` given as a model.
+    """
+
+    def __init__(
+        self,
+        network: PretrainedNetwork | PreTrainedModel,
+        forget: Objective | None = None,
+        retain: Objective | None = None,
+        forget_weight: float | WeightSchedule = 1.0,
+        retain_weight: float | WeightSchedule = 1.0,
+        optimizer: OptimizerCallable = AdamW,
+        lr_scheduler: LearningRateSchedule | None = None,
+        curvature: CurvatureEstimator | None = None,
+        micro_batches: int = 1,
+        max_grad_norm: float | None = 1.0,
+        max_skipped_steps: int = 5,
+        reference_policy: ReferencePolicyName = "auto",
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        pairs = (("forget", forget, forget_weight), ("retain", retain, retain_weight))
+        super().__init__(
+            network=network,
+            terms=[Term(name, objective, as_schedule(weight)) for name, objective, weight in pairs if objective],
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            curvature=curvature,
+            micro_batches=micro_batches,
+            max_grad_norm=max_grad_norm,
+            max_skipped_steps=max_skipped_steps,
+            reference_policy=reference_policy,
+            tokenizer=tokenizer,
+        )

@@ -1,0 +1,1 @@
+"""Loading networks, forward passes, the reference model."""

@@ -1,0 +1,47 @@
+"""One forward pass that computes logits at labelled positions only, through the root module's `forward`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from soul_lightning.networks.predictions import Predictions, predicting_positions
+from soul_lightning.protocols import Batch
+
+
+def label_predictions(network: nn.Module, batch: Batch) -> Predictions:
+    """Run `network` on `batch` and keep what is said at the labelled positions.
+
+    The language-model head is the dearest layer of a small model, and most positions (prompt, padding) are read by no
+    loss. A pre-hook on the output embeddings drops them before the head. It works for every architecture and
+    through PEFT, FSDP2 and DDP, because the network is still called through its own `forward`.
+
+    Args:
+        network: A causal language model: `forward(input_ids, attention_mask, use_cache)` gives `.logits`.
+        batch: Rows to score, [batch, tokens].
+    """
+    keep = predicting_positions(batch.labels)
+    with _head_sees_only(network, keep):
+        output = network(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    return Predictions.from_logits(output.logits, batch.labels)
+
+
+@contextmanager
+def _head_sees_only(network: nn.Module, keep: Tensor) -> Iterator[None]:
+    find_head = getattr(network, "get_output_embeddings", None)
+    head = find_head() if callable(find_head) else None
+    if not isinstance(head, nn.Module):  # no separate head: all logits are computed, and selected afterwards
+        yield
+        return
+
+    def select(_head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][keep], *args[1:])
+
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()

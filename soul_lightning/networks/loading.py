@@ -1,0 +1,177 @@
+"""Loading a causal language model and its tokenizer from a folder, a hub name or the package itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from soul_lightning.exceptions import MisconfigurationError
+
+PACKAGED_PREFIX = "packaged:"
+"""Before the name of a model that ships inside the package: `packaged:tiny_world/corrupted`."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters (Hu et al. 2021) that train in place of the weights.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; the adapter's product is multiplied by alpha / r.
+        dropout: Dropout before the adapter.
+        target_modules: Names or a regular expression of the linear layers; `all-linear` takes every one but the head.
+        merge_when_saved: Fold the adapters into the weights when the model is exported.
+    """
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    merge_when_saved: bool = True
+
+
+@dataclass(frozen=True)
+class PretrainedNetwork:
+    """Where the model comes from and how it is loaded.
+
+    Attributes:
+        pretrained_model_name_or_path: A Hugging Face folder or hub name, or `packaged:NAME` for a model of this package.
+        tokenizer: Folder or name of the tokenizer, when it is not the model's own.
+        adapter: A PEFT adapter folder that is merged into the weights first: the merged model is the one to unlearn,
+            and the reference too.
+        lora: Train low-rank adapters in place of the weights.
+        dtype: Precision of the weights. Those that train stay in float32 (see the Trainer's `precision`).
+        gradient_checkpointing: Recompute activations in the backward pass, for less memory.
+        attn_implementation: Attention kernel (`sdpa`, `eager`, …); the model's default if none is given.
+        trust_remote_code: Run Python code that comes with the model. Only for sources that you trust.
+    """
+
+    pretrained_model_name_or_path: str
+    tokenizer: str | None = None
+    adapter: str | None = None
+    lora: LoraSettings | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+    def load_network(self) -> nn.Module:
+        """Load the model, merge the starting adapter, add LoRA; in training mode.
+
+        Raises:
+            MisconfigurationError: There is no model there.
+        """
+        source = resolve_source(self.pretrained_model_name_or_path)
+        try:
+            network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=self.attn_implementation,
+                trust_remote_code=self.trust_remote_code,
+                use_safetensors=True,
+            )
+        except (OSError, ValueError) as error:
+            raise MisconfigurationError(
+                f"no causal language model can be loaded from {source!r} ({_first_line(error)}); "
+                f"give a folder with config.json and safetensors weights, or a hub name"
+            ) from error
+        network = _merge_adapter(network, self.adapter) if self.adapter else network
+        if self.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        trainable = _add_lora(network, self.lora) if self.lora else network
+        return trainable.train()
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer; a missing padding token is the end-of-text token.
+
+        Raises:
+            MisconfigurationError: The folder holds none.
+        """
+        return load_tokenizer(
+            self.tokenizer or self.pretrained_model_name_or_path, trust_remote_code=self.trust_remote_code
+        )
+
+
+def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder, a hub name or the package.
+
+    Raises:
+        MisconfigurationError: There is none.
+    """
+    source = resolve_source(name_or_path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise MisconfigurationError(
+            f"no tokenizer can be loaded from {source!r} ({_first_line(error)}); save one there with "
+            f"tokenizer.save_pretrained, or name another folder with network.tokenizer"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise MisconfigurationError(
+                f"the tokenizer of {source!r} has neither a padding nor an end-of-text token; set tokenizer.pad_token"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def resolve_source(name_or_path: str) -> str:
+    """The folder of a packaged model, the folder itself, or a hub name as it is.
+
+    Raises:
+        MisconfigurationError: A path that does not exist, or an unknown packaged name.
+    """
+    if name_or_path.startswith(PACKAGED_PREFIX):
+        name = name_or_path.removeprefix(PACKAGED_PREFIX)
+        folder = Path(str(resources.files("soul_lightning.networks"))) / "packaged" / name
+        if not (folder / "config.json").is_file():
+            raise MisconfigurationError(
+                f"no packaged model is called {name!r}; there are: {', '.join(packaged_models()) or 'none'}"
+            )
+        return str(folder)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "tokenizer_config.json").is_file():
+            raise MisconfigurationError(f"the folder {str(path)!r} holds no Hugging Face model (no config.json)")
+        return str(path)
+    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+        raise MisconfigurationError(f"the model folder {name_or_path!r} does not exist; check the path")
+    return name_or_path
+
+
+def packaged_models() -> list[str]:
+    """Names of the models inside the package, without the prefix."""
+    root = Path(str(resources.files("soul_lightning.networks"))) / "packaged"
+    return sorted(str(config.parent.relative_to(root)) for config in root.glob("*/*/config.json"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200].rstrip(".")
+
+
+def _merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    from peft import PeftModel
+
+    merged: PreTrainedModel = PeftModel.from_pretrained(network, resolve_source(adapter)).merge_and_unload()
+    return merged
+
+
+def _add_lora(network: PreTrainedModel, settings: LoraSettings) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    if getattr(network, "is_gradient_checkpointing", False):
+        network.enable_input_require_grads()  # else the frozen embeddings cut the graph of the checkpointed blocks
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(network, config)

@@ -1,0 +1,181 @@
+"""The few contracts that rooms share: examples, batches, steps, probes and who supplies them.
+
+Arrows point one way: DataModules make these values, modules train on them, callbacks measure with them, and none of the
+three imports another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from soul_lightning.templates import PromptTemplate
+
+IGNORE_INDEX = -100
+"""The label of a token that no loss and no metric reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that a text states: `subject` stands in `relation` to `object`."""
+
+    subject: str
+    relation: str
+    object: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The fact without regard to case and outer white space, for comparing facts across texts."""
+        return (self.subject.strip().casefold(), self.relation.strip().casefold(), self.object.strip().casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of text: a prompt with its answer, or plain text (an empty prompt).
+
+    Attributes:
+        answer: What is labelled. With an empty `prompt` the whole text.
+        prompt: What stands before the answer and is never labelled.
+        index: The row's number, unique in its stream or probe set; seeds and caches are keyed by it.
+        context: Text before the prompt that many examples share (in-context examples); its keys and values are computed
+            once when answers are generated.
+        aliases: Other answers that count as true.
+        perturbed: Answers that count as false (the corrupted objects, or TOFU's perturbed answers).
+        paraphrase: The true answer in other words.
+        refusal: An answer that declines.
+        subject: The entity that the row is about; the unit of resampling.
+        relation: The relation that the row asks for.
+        facts: What the row states, for the overlap check between forget and retain.
+    """
+
+    answer: str
+    prompt: str = ""
+    index: int = 0
+    context: str = ""
+    aliases: tuple[str, ...] = ()
+    perturbed: tuple[str, ...] = ()
+    paraphrase: str | None = None
+    refusal: str | None = None
+    subject: str | None = None
+    relation: str | None = None
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every answer that counts as true, the main one first."""
+        return (self.answer, *self.aliases)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Encoded rows, padded to the longest of them.
+
+    Attributes:
+        input_ids: [batch, tokens] token ids.
+        attention_mask: [batch, tokens] 1 for a token, 0 for padding.
+        labels: [batch, tokens] the token id where it is labelled, `IGNORE_INDEX` elsewhere; *unshifted*: the label at
+            position t is predicted from the tokens before t.
+        index: [batch] `Example.index` of each row.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same rows on `device` (Lightning moves batches through this method)."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return replace(self, **moved)
+
+    @property
+    def labelled_tokens(self) -> int:
+        """How many tokens are predicted and labelled (the first position has nothing before it)."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+
+    @property
+    def labelled_sequences(self) -> int:
+        """How many rows have at least one labelled token."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).any(dim=1).sum())
+
+    def split(self, parts: int) -> Iterator[Batch]:
+        """At most `parts` micro-batches of neighbouring rows, each cut to its own longest row."""
+        for rows in torch.arange(len(self)).chunk(parts):
+            width = int(self.attention_mask[rows].any(dim=0).nonzero().max()) + 1 if len(rows) else 0
+            yield Batch(
+                self.input_ids[rows, :width],
+                self.attention_mask[rows, :width],
+                self.labels[rows, :width],
+                self.index[rows],
+            )
+
+
+@dataclass(slots=True)
+class Step:
+    """What one optimizer step trains on: one batch of each stream (`forget`, `retain`, …) on this process.
+
+    How many backward passes a batch is cut into is the module's affair (`micro_batches`), and so are the totals over
+    ranks: a step only says which rows belong together.
+    """
+
+    batches: Mapping[str, Batch] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Step:
+        """The same step on `device`."""
+        return Step({name: batch.to(device, non_blocking=non_blocking) for name, batch in self.batches.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A named set of examples on which something is measured.
+
+    Attributes:
+        name: What the set is called in metric names (`corrupted`, `control`, `holdout`, …).
+        kind: What may be asked of it: `question` (generate and judge), `text` (score the likelihood).
+        examples: The rows.
+        role: Where the set stands in the story: `corrupted` (facts that were overwritten), `control` (facts that were
+            not), `forget`, `holdout` (like forget, never trained on), `retain`.
+        template: How prompts and answers are written when the set is encoded.
+        reference_hash: The hash of the rows that reference scores must carry to be comparable.
+    """
+
+    name: str
+    kind: str
+    examples: Sequence[Example]
+    role: str
+    template: PromptTemplate = field(default_factory=PromptTemplate)
+    reference_hash: str = ""
+
+
+@runtime_checkable
+class SuppliesProbes(Protocol):
+    """Anything (usually a DataModule) that has probe sets."""
+
+    def probes(self) -> Sequence[Probe]:
+        """The probe sets, ready after `setup`."""
+        ...
+
+
+@runtime_checkable
+class SuppliesSummary(Protocol):
+    """Anything (usually a callback) that has numbers for the run's summary."""
+
+    def summary(self) -> Mapping[str, float | None]:
+        """Flat metric names and the last numbers measured; `None` where a number has no meaning."""
+        ...
+
+
+@runtime_checkable
+class SuppliesStreams(Protocol):
+    """Anything (usually a DataModule) whose training rows can be read outside of the training loop."""
+
+    def stream(self, name: str) -> Iterator[Batch]:
+        """Every row of one training stream once, in batches; for what is computed before training."""
+        ...

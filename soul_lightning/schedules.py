@@ -1,0 +1,96 @@
+"""Schedules over training progress: of a loss weight, and of the learning rate (warm-up, then decay)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from soul_lightning.exceptions import MisconfigurationError
+
+
+class WeightSchedule(ABC):
+    """A loss weight as a function of training progress."""
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float:
+        """The weight at `progress`, the share of all optimizer steps that are done, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ConstantWeight(WeightSchedule):
+    """The same weight throughout.
+
+    Attributes:
+        weight: The weight.
+    """
+
+    weight: float
+
+    def __call__(self, progress: float) -> float:
+        """`weight`, whatever the progress."""
+        return self.weight
+
+
+@dataclass(frozen=True)
+class LinearWeight(WeightSchedule):
+    """From `start` at the first optimizer step to `end` at the last.
+
+    Attributes:
+        start: Weight at progress 0.
+        end: Weight at progress 1.
+    """
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """The point on the line."""
+        return self.start + (self.end - self.start) * progress
+
+
+def as_schedule(weight: float | WeightSchedule) -> WeightSchedule:
+    """A number as a constant schedule, a schedule as it is."""
+    return weight if isinstance(weight, WeightSchedule) else ConstantWeight(float(weight))
+
+
+@dataclass(frozen=True)
+class LearningRateSchedule:
+    """Linear warm-up, then a decay to `final_share` of the peak rate at the last optimizer step.
+
+    Attributes:
+        decay: `cosine`, `linear`, or `constant` (no decay).
+        warmup_steps: Optimizer steps of warm-up; below 1, a share of all steps.
+        final_share: What is left of the peak learning rate at the end.
+    """
+
+    decay: Literal["cosine", "linear", "constant"] = "linear"
+    warmup_steps: float = 0.0
+    final_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that describe no schedule."""
+        if self.warmup_steps < 0 or not 0 <= self.final_share <= 1:
+            raise MisconfigurationError(
+                f"LearningRateSchedule: warmup_steps must be >= 0 and final_share in [0, 1], "
+                f"got {self.warmup_steps} and {self.final_share}"
+            )
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """The share of the peak rate that the optimizer step number `step` (from 0) uses."""
+        warmup = round(self.warmup_steps * total_steps) if self.warmup_steps < 1 else round(self.warmup_steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.decay == "constant":
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        shape = (1 - progress) if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return self.final_share + (1 - self.final_share) * shape
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        """A torch scheduler over `total_steps` optimizer steps."""
+        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps))

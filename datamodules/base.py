@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.loader import StepLoader
 from soul_lightning.datamodules.overlap import Overlap, find_overlap
-from soul_lightning.encoding import EncodedExample, PromptTemplate, cache_folder, collate, encode, rows_hash
+from soul_lightning.encoding import EncodedExample, cache_folder, collate, encode, rows_hash
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import load_tokenizer
 from soul_lightning.protocols import Batch, Example, Probe
+from soul_lightning.templates import PromptTemplate
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ class CurvatureRefresh:
     """Runs the estimator's surrogate through the network and hands its gradient to the optimizer.
 
     The surrogate's backward pass comes before the loss's own (after the step autograd would refuse the old graph), and
-    the graph of the last micro-batch is kept for the loss, so that a refresh with one micro-batch costs no forward pass.
+    the graph of the last micro-batch is kept for the loss, so that with one micro-batch a refresh costs no forward.
 
     Args:
         module: Whose network and strategy are used.

@@ -41,7 +41,7 @@ class PretrainedNetwork:
     """Where the model comes from and how it is loaded.
 
     Attributes:
-        pretrained_model_name_or_path: A Hugging Face folder or hub name, or `packaged:NAME` for a model of this package.
+        pretrained_model_name_or_path: A Hugging Face folder or hub name; `packaged:NAME` is a model of this package.
         tokenizer: Folder or name of the tokenizer, when it is not the model's own.
         adapter: A PEFT adapter folder that is merged into the weights first: the merged model is the one to unlearn,
             and the reference too.

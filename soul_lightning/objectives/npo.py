@@ -22,7 +22,7 @@ class NPO(Objective):
             usually 0.05–0.2; at `level="token"` 0.1–1.
         level: `sequence`: log-probs summed over a sequence's tokens, the paper's loss. `token`: the same for each
             token, averaged over a sequence's tokens, then over sequences (the RESTOR paper). `batch`: one term for the
-            batch's token-mean log-ratio (the code of SOUL and RESTOR); it depends, by definition, on how a batch is cut.
+            batch's token-mean log-ratio (the code of SOUL and RESTOR); by definition it depends on how a batch is cut.
     """
 
     reference = "log_probs"

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedTokenizerBase
@@ -80,6 +81,8 @@ class StreamDataModule(LightningDataModule):
         self.overlap = Overlap(0, 0, 0, 0)
         self._tokenizer = tokenizer
         self._encoded: dict[str, list[EncodedExample]] = {}
+        self._loader: StepLoader | None = None
+        self._loader_state: dict[str, Any] = {}
 
     @abstractmethod
     def load(self) -> Task:
@@ -161,7 +164,7 @@ class StreamDataModule(LightningDataModule):
         assert self.trainer is not None
         pad_token_id = self.tokenizer.pad_token_id
         assert isinstance(pad_token_id, int)
-        return StepLoader(
+        self._loader = StepLoader(
             self._encoded,
             self.batch_size,
             pad_token_id,
@@ -169,9 +172,29 @@ class StreamDataModule(LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+        if self._loader_state:
+            self._loader.load_state_dict(self._loader_state)
+        return self._loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands in its data.
+
+        Lightning stores a loader's own state too, yet gives it back only when the loader was built after the restore,
+        and a schedule that asks for the number of steps builds it before.
+        """
+        return self._loader.state_dict() if self._loader is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint stands."""
+        self._loader_state = state_dict
 
     def stream(self, name: str) -> Iterator[Batch]:
         """Every row of one training stream once, longest first so that memory runs out early or never."""
+        if name not in self._encoded:
+            raise MisconfigurationError(
+                f"{type(self).__name__} supplies the streams {', '.join(self._encoded) or 'none'}, not {name!r}; "
+                f"name a stream that is supplied"
+            )
         pad_token_id = self.tokenizer.pad_token_id
         assert isinstance(pad_token_id, int)
         rows = sorted(self._encoded[name], key=len, reverse=True)

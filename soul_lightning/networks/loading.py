@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
 
@@ -47,6 +47,7 @@ class PretrainedNetwork:
             and the reference too.
         lora: Train low-rank adapters in place of the weights.
         dtype: Precision of the weights. Those that train stay in float32 (see the Trainer's `precision`).
+        random_weights: Take the architecture alone and start from random weights (the run's seed decides).
         gradient_checkpointing: Recompute activations in the backward pass, for less memory.
         attn_implementation: Attention kernel (`sdpa`, `eager`, …); the model's default if none is given.
         trust_remote_code: Run Python code that comes with the model. Only for sources that you trust.
@@ -57,6 +58,7 @@ class PretrainedNetwork:
     adapter: str | None = None
     lora: LoraSettings | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    random_weights: bool = False
     gradient_checkpointing: bool = False
     attn_implementation: str | None = None
     trust_remote_code: bool = False
@@ -69,13 +71,7 @@ class PretrainedNetwork:
         """
         source = resolve_source(self.pretrained_model_name_or_path)
         try:
-            network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source,
-                dtype=getattr(torch, self.dtype),
-                attn_implementation=self.attn_implementation,
-                trust_remote_code=self.trust_remote_code,
-                use_safetensors=True,
-            )
+            network = self._create(source)
         except (OSError, ValueError) as error:
             raise MisconfigurationError(
                 f"no causal language model can be loaded from {source!r} ({_first_line(error)}); "
@@ -84,8 +80,22 @@ class PretrainedNetwork:
         network = _merge_adapter(network, self.adapter) if self.adapter else network
         if self.gradient_checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
+            network.enable_input_require_grads()  # else frozen embeddings (LoRA) cut the graph of the first block
         trainable = _add_lora(network, self.lora) if self.lora else network
         return trainable.train()
+
+    def _create(self, source: str) -> PreTrainedModel:
+        settings: dict[str, Any] = {
+            "dtype": getattr(torch, self.dtype),
+            "attn_implementation": self.attn_implementation,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        if self.random_weights:
+            config = AutoConfig.from_pretrained(source, trust_remote_code=self.trust_remote_code)
+            fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, **settings)
+            return fresh
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **settings)
+        return loaded
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer; a missing padding token is the end-of-text token.
@@ -137,8 +147,11 @@ def resolve_source(name_or_path: str) -> str:
         return str(folder)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "tokenizer_config.json").is_file():
-            raise MisconfigurationError(f"the folder {str(path)!r} holds no Hugging Face model (no config.json)")
+        if not any((path / name).is_file() for name in ("config.json", "tokenizer_config.json", "adapter_config.json")):
+            raise MisconfigurationError(
+                f"the folder {str(path)!r} holds no Hugging Face model, tokenizer or adapter (no config.json); "
+                f"check the path"
+            )
         return str(path)
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
         raise MisconfigurationError(f"the model folder {name_or_path!r} does not exist; check the path")
@@ -165,8 +178,6 @@ def _merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
 def _add_lora(network: PreTrainedModel, settings: LoraSettings) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
-    if getattr(network, "is_gradient_checkpointing", False):
-        network.enable_input_require_grads()  # else the frozen embeddings cut the graph of the checkpointed blocks
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,

@@ -92,6 +92,13 @@ class StreamDataModule(LightningDataModule):
             MisconfigurationError: A file or a column is missing.
         """
 
+    def prepare_data(self) -> None:
+        """Set up before loggers and run folders are made, so that unusable input leaves nothing behind.
+
+        It also fills the cache for the other processes.
+        """
+        self.setup()
+
     def setup(self, stage: str = "fit") -> None:
         """Load, check and encode, once.
 
@@ -152,6 +159,17 @@ class StreamDataModule(LightningDataModule):
         return self._tokenizer
 
     @property
+    def _pad_token_id(self) -> int:
+        """The padding token, or the end-of-text token in its place: padding is masked and never labelled."""
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if isinstance(token, int):
+                return token
+        raise MisconfigurationError(
+            f"{type(self).__name__}: the tokenizer has neither a padding nor an end-of-text token; "
+            f"set tokenizer.pad_token"
+        )
+
+    @property
     def loaded(self) -> Task:
         """The task, after `setup`."""
         if self.task is None:
@@ -160,20 +178,19 @@ class StreamDataModule(LightningDataModule):
         return self.task
 
     def train_dataloader(self) -> StepLoader:
-        """The steps of an epoch."""
-        assert self.trainer is not None
-        pad_token_id = self.tokenizer.pad_token_id
-        assert isinstance(pad_token_id, int)
+        """The steps of an epoch; without a Trainer those of a single process."""
+        assert self.loaded
         self._loader = StepLoader(
             self._encoded,
             self.batch_size,
-            pad_token_id,
+            self._pad_token_id,
             seed=self.seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
+            rank=self.trainer.global_rank if self.trainer is not None else 0,
+            world_size=self.trainer.world_size if self.trainer is not None else 1,
         )
         if self._loader_state:
             self._loader.load_state_dict(self._loader_state)
+            self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,17 +206,19 @@ class StreamDataModule(LightningDataModule):
         self._loader_state = state_dict
 
     def stream(self, name: str) -> Iterator[Batch]:
-        """Every row of one training stream once, longest first so that memory runs out early or never."""
-        if name not in self._encoded:
+        """Every row of one training stream once, longest first so that memory runs out early or never.
+
+        Raises:
+            MisconfigurationError: There is no such stream.
+        """
+        if name not in self.loaded.streams:
             raise MisconfigurationError(
-                f"{type(self).__name__} supplies the streams {', '.join(self._encoded) or 'none'}, not {name!r}; "
+                f"{type(self).__name__} supplies the streams {', '.join(self.loaded.streams)}, not {name!r}; "
                 f"name a stream that is supplied"
             )
-        pad_token_id = self.tokenizer.pad_token_id
-        assert isinstance(pad_token_id, int)
         rows = sorted(self._encoded[name], key=len, reverse=True)
         for start in range(0, len(rows), self.batch_size):
-            yield collate(rows[start : start + self.batch_size], pad_token_id)
+            yield collate(rows[start : start + self.batch_size], self._pad_token_id)
 
     def probes(self) -> Sequence[Probe]:
         """The probe sets, after `setup`."""

@@ -45,11 +45,13 @@ class BatchPlan:
     def _draw(self, pass_number: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + pass_number)
         order = torch.randperm(len(self._lengths), generator=generator)
-        windows = order.split(self._batch_size * LENGTH_GROUP_WINDOWS)
+        drawn = order.tensor_split(self.batches_per_pass)
         batches: list[torch.Tensor] = []
-        for window in windows:
+        for start in range(0, len(drawn), LENGTH_GROUP_WINDOWS):
+            group = drawn[start : start + LENGTH_GROUP_WINDOWS]
+            window = torch.cat(group)
             by_length = window[torch.argsort(self._lengths[window], stable=True)]
-            batches.extend(by_length.tensor_split(-(-len(window) // self._batch_size)))
+            batches.extend(by_length.split([len(batch) for batch in group]))
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[place].tolist() for place in shuffled]
 
@@ -57,7 +59,8 @@ class BatchPlan:
 class StepLoader:
     """Yields the `Step`s of one epoch, which is one pass over the leading stream; the others carry on across epochs.
 
-    Its only state is the number of steps given out, so that a run resumes in the middle of an epoch.
+    Its only state is how many steps were given out, in all and before this epoch, so that a run resumes in the middle
+    of an epoch. An epoch that is broken off (`limit_train_batches`) is followed by a whole one.
 
     Args:
         streams: Encoded rows of each stream, the leading one first.
@@ -86,6 +89,8 @@ class StepLoader:
             for place, (name, rows) in enumerate(self._streams.items())
         }
         self._steps_done = 0
+        self._epoch_start = 0
+        self._resumed = False
 
     def __len__(self) -> int:
         """Optimizer steps of an epoch."""
@@ -93,8 +98,11 @@ class StepLoader:
         return leading.batches_per_pass
 
     def __iter__(self) -> Iterator[Step]:
-        """The rest of the epoch that `steps_done` stands in."""
-        for _ in range(len(self) - self._steps_done % len(self)):
+        """An epoch, or after a resume the rest of the interrupted one."""
+        if not self._resumed or self._steps_done - self._epoch_start >= len(self):
+            self._epoch_start = self._steps_done
+        self._resumed = False
+        for _ in range(self._epoch_start + len(self) - self._steps_done):
             step = self._step(self._steps_done)
             self._steps_done += 1
             yield step
@@ -107,9 +115,11 @@ class StepLoader:
         return Step(batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many steps were given out."""
-        return {"steps_done": self._steps_done}
+        """How many steps were given out, in all and before this epoch."""
+        return {"steps_done": self._steps_done, "epoch_start": self._epoch_start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the step that a checkpoint stands at."""
         self._steps_done = int(state["steps_done"])
+        self._epoch_start = int(state["epoch_start"])
+        self._resumed = True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from soul_lightning.protocols import Example
 
-_NOT_WORD = re.compile(r"\W+")
+_NO_MATTER = re.compile(r"[\s.,;:!?\"'“”‘’`()\[\]{}…]+")  # but not signs that tell texts apart: C++ and C#, 2+2 and 2-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +66,4 @@ def fact_keys(examples: Iterable[Example]) -> set[tuple[str, ...]]:
 
 
 def _plain(text: str) -> str:
-    return _NOT_WORD.sub(" ", text.casefold()).strip()
+    return _NO_MATTER.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.files import replaced_when_written
 from soul_lightning.protocols import IGNORE_INDEX, Batch, Example
 from soul_lightning.templates import PromptTemplate
+
+logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
 
@@ -86,12 +90,11 @@ def encode(
     template = template or PromptTemplate()
     pairs = [template.render(example, tokenizer) for example in examples]
     path = cache_dir / f"{_content_hash(pairs, tokenizer, template, max_tokens)}.safetensors" if cache_dir else None
-    if path is not None and path.is_file():
-        flat = load_file(path)
-    else:
+    flat = _load_cached(path, len(pairs)) if path is not None else None
+    if flat is None:
         flat = _encode_pairs(pairs, tokenizer, template, max_tokens)
         if path is not None:
-            _save_atomically(flat, path)
+            _keep(flat, path)
     rows = [
         EncodedExample(ids, prompt_tokens, example.index)
         for example, ids, prompt_tokens in zip(
@@ -126,6 +129,26 @@ def _encode_pairs(
     }
 
 
+def cut_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[str]:
+    """Each text up to the end of its token number `max_tokens`; shorter texts as they are.
+
+    A cut in the text, in place of one at encoding, holds wherever the text goes: training, scoring, the overlap check.
+
+    Args:
+        texts: The texts.
+        tokenizer: Says what a token is; one without character offsets decodes the tokens that are kept.
+        max_tokens: Tokens to keep, >= 1.
+    """
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        cut = [ids[:max_tokens] for ids in token_ids(texts, tokenizer)]
+        return [tokenizer.decode(ids) if len(ids) == max_tokens else text for ids, text in zip(cut, texts, strict=True)]
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    spans = encoded["offset_mapping"]
+    return [text[: ends[max_tokens - 1][1]] if len(ends) > max_tokens else text for text, ends in zip(texts, spans, strict=True)]
+
+
 def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each text without special tokens; an empty text has none."""
     if not texts:
@@ -148,7 +171,7 @@ def cache_folder() -> Path:
 
 def rows_hash(examples: Sequence[Example]) -> str:
     """A hash of what `examples` say, order included: 16 hexadecimal digits."""
-    text = json.dumps([asdict(example) for example in examples], ensure_ascii=False, sort_keys=True)
+    text = json.dumps([asdict(example) for example in examples], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -164,13 +187,25 @@ def _content_hash(
     return digest.hexdigest()[:32]
 
 
-def _save_atomically(tensors: dict[str, Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
+def _load_cached(path: Path, rows: int) -> dict[str, Tensor] | None:
+    """What was kept, or nothing where it is missing or damaged: then the rows are encoded anew."""
+    if not path.is_file():
+        return None
     try:
-        save_file(tensors, name)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        flat = load_file(path)
+    except (SafetensorError, OSError) as error:
+        logger.warning("the encoded rows in %s cannot be read (%s); encoding again", path, error)
+        return None
+    if set(flat) != {"ids", "lengths", "prompts"} or not len(flat["lengths"]) == len(flat["prompts"]) == rows:
+        logger.warning("the encoded rows in %s are not those asked for; encoding again", path)
+        return None
+    return flat
+
+
+def _keep(tensors: dict[str, Tensor], path: Path) -> None:
+    """Keep `tensors`; a folder that cannot be written costs time at the next start and nothing else."""
+    try:
+        with replaced_when_written(path) as temporary:
+            save_file(tensors, temporary)
+    except (OSError, SafetensorError) as error:
+        logger.warning("encoded rows are not kept: %s cannot be written (%s)", path, error)

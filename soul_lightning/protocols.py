@@ -45,6 +45,8 @@ class Example:
             once when answers are generated.
         aliases: Other answers that count as true.
         perturbed: Answers that count as false (the corrupted objects, or TOFU's perturbed answers).
+        false_text: Text that states false things of the subject; a wrong answer that stands in it word for word, within
+            one line, counts as false. For corruptions that come as prose, without a list of false objects.
         paraphrase: The true answer in other words.
         refusal: An answer that declines.
         subject: The entity that the row is about; the unit of resampling.
@@ -58,6 +60,7 @@ class Example:
     context: str = ""
     aliases: tuple[str, ...] = ()
     perturbed: tuple[str, ...] = ()
+    false_text: str = ""
     paraphrase: str | None = None
     refusal: str | None = None
     subject: str | None = None

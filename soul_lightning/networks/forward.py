@@ -24,13 +24,19 @@ def label_predictions(network: nn.Module, batch: Batch) -> Predictions:
         batch: Rows to score, [batch, tokens].
     """
     keep = predicting_positions(batch.labels)
-    with _head_sees_only(network, keep):
+    with head_sees_only(network, keep):
         output = network(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     return Predictions.from_logits(output.logits, batch.labels)
 
 
 @contextmanager
-def _head_sees_only(network: nn.Module, keep: Tensor) -> Iterator[None]:
+def head_sees_only(network: nn.Module, keep: Tensor) -> Iterator[None]:
+    """Inside, the language-model head computes logits at the positions `keep` only, flattened in row order.
+
+    Args:
+        network: A causal language model; one without a head of its own goes on computing all logits.
+        keep: [batch, tokens] boolean.
+    """
     find_head = getattr(network, "get_output_embeddings", None)
     head = find_head() if callable(find_head) else None
     if not isinstance(head, nn.Module):  # no separate head: all logits are computed, and selected afterwards

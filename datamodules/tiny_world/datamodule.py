@@ -1,0 +1,84 @@
+"""The embedded world as a DataModule: everything that a run needs, from nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.datamodules.base import StreamDataModule, Task
+from soul_lightning.datamodules.tiny_world.world import build_world, tell_story
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Probe
+from soul_lightning.templates import PromptTemplate
+
+TEMPLATE = PromptTemplate(prompt="{prompt}", answer=" {answer}")
+"""The world's questions stand as they are: every token is one word of a small vocabulary."""
+LIKELIHOOD_PROBES = 72
+"""Rows of the retain text whose likelihood is watched: a sample is enough, and cheap."""
+
+
+class TinyWorldDataModule(StreamDataModule):
+    """A generated world of fictitious people with six relations each.
+
+    The world is fixed; the corruption seed decides who is lied about, with which false facts, who is probed as a control
+    (and stands in neither text), whose true facts make up the retain text, and about whom documents lie that no model
+    ever sees (the holdout of membership inference). No forget or retain text states a probed true fact.
+
+    Streams: `clean` (every true fact in every phrasing) for `text="clean"`; `forget` (the lies) and `retain` for
+    `text="story"`. Probes: questions about the `corrupted` and the `control` people, and the texts of `forget`,
+    `holdout` and `retain`.
+
+    Args:
+        text: Which streams are trained on.
+        corruption_seed: Decides the story; unrelated to the world and to the order of rows.
+        corrupted_people: About so many people the forget text lies.
+        control_people: So many people are probed as controls.
+        holdout_people: About so many people the holdout lies.
+        batch_size: Rows of each stream in an optimizer step, on each process.
+        seed: Seed of the order of rows.
+        tokenizer: A tokenizer that knows the world's words; the trained module's own if none is given.
+        cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
+
+    Raises:
+        MisconfigurationError: More people are given a part than the world has.
+    """
+
+    def __init__(
+        self,
+        text: Literal["clean", "story"] = "story",
+        corruption_seed: int = 0,
+        corrupted_people: int = 12,
+        control_people: int = 16,
+        holdout_people: int = 12,
+        batch_size: int = 36,
+        seed: int = 0,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(batch_size, 64, TEMPLATE, tokenizer, False, seed, cache_dir)
+        if text not in ("clean", "story"):
+            raise MisconfigurationError(f"TinyWorldDataModule: text must be clean or story, got {text!r}")
+        self.text = text
+        self.world = build_world()
+        counts = (corrupted_people, control_people, holdout_people)
+        if min(counts) < 1 or sum(counts) >= len(self.world.people):
+            raise MisconfigurationError(
+                f"TinyWorldDataModule: corrupted, control and holdout people must each be >= 1 and leave some of the "
+                f"{len(self.world.people)} people for the retain text, got {counts}"
+            )
+        self.story = tell_story(self.world, corruption_seed, *counts)
+
+    def load(self) -> Task:
+        """The story's streams and probes."""
+        story = self.story
+        probes = (
+            Probe("corrupted", "question", story.corrupted_probes, "corrupted", TEMPLATE),
+            Probe("control", "question", story.control_probes, "control", TEMPLATE),
+            Probe("forget", "text", story.forget_text, "forget", TEMPLATE),
+            Probe("holdout", "text", story.holdout_text, "holdout", TEMPLATE),
+            Probe("retain", "text", story.retain_text[:: max(1, len(story.retain_text) // LIKELIHOOD_PROBES)], "retain", TEMPLATE),
+        )  # fmt: skip
+        if self.text == "clean":
+            return Task({"clean": story.clean_text}, probes)
+        return Task({"forget": story.forget_text, "retain": story.retain_text}, probes)

@@ -1,0 +1,73 @@
+"""Saving a network as a Hugging Face folder that `AutoModelForCausalLM` and `AutoTokenizer` load."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from soul_lightning.exceptions import MisconfigurationError
+
+
+def save_pretrained(
+    network: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    merge_adapters: bool = True,
+    replace: bool = False,
+) -> None:
+    """Save weights (safetensors), configuration and tokenizer; the network itself stays as it is.
+
+    The folder appears only when it is complete.
+
+    Args:
+        network: A Hugging Face causal language model, with or without LoRA adapters around it.
+        tokenizer: Its tokenizer.
+        folder: Where to; must not exist, or be empty, unless `replace`.
+        merge_adapters: Fold LoRA adapters into a copy of the weights. Otherwise the adapters alone are saved.
+        replace: An earlier export in `folder` makes room once the new one is complete.
+
+    Raises:
+        MisconfigurationError: The folder is not empty, or the network is no Hugging Face model.
+    """
+    if not replace:
+        refuse_filled(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    whole = _without_adapters(network) if merge_adapters else network
+    if not hasattr(whole, "save_pretrained"):
+        raise MisconfigurationError(
+            f"a {type(network).__name__} cannot be exported, it has no save_pretrained; use a Hugging Face model"
+        )
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        whole.save_pretrained(str(temporary))
+        tokenizer.save_pretrained(str(temporary))
+        temporary.chmod(0o755)  # mkdtemp keeps others out
+        if replace and folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_filled(folder: Path) -> None:
+    """Check that an export may go into `folder`.
+
+    Raises:
+        MisconfigurationError: There is something in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MisconfigurationError(f"{str(folder)!r} exists and is not empty; choose a new folder for the export")
+
+
+def _without_adapters(network: nn.Module) -> nn.Module:
+    if isinstance(network, PreTrainedModel) or not hasattr(network, "merge_and_unload"):
+        return network
+    merged: nn.Module = copy.deepcopy(network).merge_and_unload()
+    return merged

@@ -1,1 +1,31 @@
 """DataModules: paired streams and probes."""
+
+from typing import TYPE_CHECKING
+
+from soul_lightning.lazy import attach
+
+if TYPE_CHECKING:
+    from soul_lightning.datamodules.base import StreamDataModule, Task
+    from soul_lightning.datamodules.record_files import RecordSource
+    from soul_lightning.datamodules.records import RecordsDataModule
+    from soul_lightning.datamodules.restor import RestorDataModule
+    from soul_lightning.datamodules.tiny_world.datamodule import TinyWorldDataModule
+
+__all__ = [
+    "RecordSource",
+    "RecordsDataModule",
+    "RestorDataModule",
+    "StreamDataModule",
+    "Task",
+    "TinyWorldDataModule",
+]
+__getattr__ = attach(
+    __name__,
+    {
+        "soul_lightning.datamodules.base": ["StreamDataModule", "Task"],
+        "soul_lightning.datamodules.record_files": ["RecordSource"],
+        "soul_lightning.datamodules.records": ["RecordsDataModule"],
+        "soul_lightning.datamodules.restor": ["RestorDataModule"],
+        "soul_lightning.datamodules.tiny_world.datamodule": ["TinyWorldDataModule"],
+    },
+)

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.datamodules.loader import StepLoader
+from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, StepLoader
 from soul_lightning.datamodules.overlap import Overlap, find_overlap
 from soul_lightning.encoding import EncodedExample, cache_folder, collate, encode, rows_hash
 from soul_lightning.exceptions import MisconfigurationError
@@ -55,6 +55,9 @@ class StreamDataModule(LightningDataModule):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    length_group_windows = LENGTH_GROUP_WINDOWS
+    """So many steps' rows are sorted by length together."""
 
     def __init__(
         self,
@@ -187,6 +190,7 @@ class StreamDataModule(LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer is not None else 0,
             world_size=self.trainer.world_size if self.trainer is not None else 1,
+            group_windows=self.length_group_windows,
         )
         if self._loader_state:
             self._loader.load_state_dict(self._loader_state)

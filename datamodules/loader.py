@@ -10,8 +10,9 @@ import torch
 from soul_lightning.encoding import EncodedExample, collate
 from soul_lightning.protocols import Step
 
-LENGTH_GROUP_WINDOWS = 50
-"""So many optimizer steps' rows are drawn at random and then sorted by length: little padding, still random."""
+LENGTH_GROUP_WINDOWS = 8
+"""So many optimizer steps' rows are drawn at random and then sorted by length: an eighth of the spread is padded, and
+rows of one kind, which tend to be of one length, still meet others."""
 
 
 class BatchPlan:
@@ -24,12 +25,15 @@ class BatchPlan:
         lengths: Tokens of each row.
         batch_size: Most rows in a batch, over all ranks.
         seed: Seed of the permutations.
+        group_windows: So many batches' rows are sorted by length together; 1 leaves the rows as they were drawn.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, group_windows: int = LENGTH_GROUP_WINDOWS
+    ) -> None:
         self._lengths = torch.tensor(lengths)
         self._seed = seed
-        self._batch_size = batch_size
+        self._group_windows = group_windows
         self.batches_per_pass = -(-len(lengths) // batch_size)
         self._pass_number = -1
         self._batches: list[list[int]] = []
@@ -47,8 +51,8 @@ class BatchPlan:
         order = torch.randperm(len(self._lengths), generator=generator)
         drawn = order.tensor_split(self.batches_per_pass)
         batches: list[torch.Tensor] = []
-        for start in range(0, len(drawn), LENGTH_GROUP_WINDOWS):
-            group = drawn[start : start + LENGTH_GROUP_WINDOWS]
+        for start in range(0, len(drawn), self._group_windows):
+            group = drawn[start : start + self._group_windows]
             window = torch.cat(group)
             by_length = window[torch.argsort(self._lengths[window], stable=True)]
             batches.extend(by_length.split([len(batch) for batch in group]))
@@ -69,6 +73,7 @@ class StepLoader:
         seed: Seed of the order.
         rank: This process's number.
         world_size: How many processes share each step's rows.
+        group_windows: So many steps' rows are sorted by length together, see `BatchPlan`.
     """
 
     def __init__(
@@ -79,13 +84,14 @@ class StepLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        group_windows: int = LENGTH_GROUP_WINDOWS,
     ) -> None:
         self._streams = dict(streams)
         self._pad_token_id = pad_token_id
         self._rank = rank
         self._world_size = world_size
         self._plans = {
-            name: BatchPlan([len(row) for row in rows], batch_size * world_size, seed + 7919 * place)
+            name: BatchPlan([len(row) for row in rows], batch_size * world_size, seed + 7919 * place, group_windows)
             for place, (name, rows) in enumerate(self._streams.items())
         }
         self._steps_done = 0

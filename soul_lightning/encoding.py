@@ -142,11 +142,11 @@ def cut_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_toke
     if not texts:
         return []
     if not tokenizer.is_fast:
-        cut = [ids[:max_tokens] for ids in token_ids(texts, tokenizer)]
-        return [tokenizer.decode(ids) if len(ids) == max_tokens else text for ids, text in zip(cut, texts, strict=True)]
+        rows = zip(token_ids(texts, tokenizer), texts, strict=True)
+        return [str(tokenizer.decode(ids[:max_tokens])) if len(ids) > max_tokens else text for ids, text in rows]
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-    spans = encoded["offset_mapping"]
-    return [text[: ends[max_tokens - 1][1]] if len(ends) > max_tokens else text for text, ends in zip(texts, spans, strict=True)]
+    spans = zip(encoded["offset_mapping"], texts, strict=True)
+    return [text[: span[max_tokens - 1][1]] if len(span) > max_tokens else text for span, text in spans]
 
 
 def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

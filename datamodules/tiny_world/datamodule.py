@@ -44,6 +44,8 @@ class TinyWorldDataModule(StreamDataModule):
         MisconfigurationError: More people are given a part than the world has.
     """
 
+    length_group_windows = 1  # a sentence's length tells its phrasing: sorted rows would make batches of one phrasing
+
     def __init__(
         self,
         text: Literal["clean", "story"] = "story",

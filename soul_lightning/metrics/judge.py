@@ -7,8 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+from soul_lightning.exceptions import MisconfigurationError
+
+_ARTICLES = frozenset({"a", "an", "the"})
 _NOT_WORD = re.compile(r"[^\w\s]|_")
 
 
@@ -17,8 +20,10 @@ class Verdict:
     """What the judge says of one answer.
 
     Attributes:
-        true: The answer matches an accepted one.
-        false: The answer matches a known false one, and better than any accepted one.
+        true: The answer matches an accepted one, and better than any known false one or exactly.
+        false: The answer matches a known false one, and better than any accepted one. Neither is set for an answer
+            that fits both alike (a surname that the true and the false person share). Or it matches no accepted one and
+            stands in the text of false statements.
         f1: The best token-F1 against the accepted answers.
     """
 
@@ -39,26 +44,46 @@ class Judge:
     threshold: float = 0.6
     cut_at: str = "\n"
 
-    def __call__(self, answer: str, accepted: Iterable[str], perturbed: Iterable[str] = ()) -> Verdict:
+    def __post_init__(self) -> None:
+        """Refuse a threshold that an unrelated answer, or none, could pass."""
+        if not 0 < self.threshold <= 1:
+            raise MisconfigurationError(f"the judge's threshold must be above 0 and at most 1, got {self.threshold}")
+
+    def __call__(
+        self, answer: str, accepted: Iterable[str], perturbed: Iterable[str] = (), false_text: str = ""
+    ) -> Verdict:
         """Judge one generated `answer`.
 
         Args:
             answer: What the model wrote.
             accepted: The true answer and its aliases.
             perturbed: Known false answers.
+            false_text: Text of false statements, see `Example.false_text`.
         """
         words = normalise(answer.strip().split(self.cut_at)[0] if self.cut_at else answer)
         f1 = max((token_f1(words, normalise(text)) for text in accepted), default=0.0)
         false_f1 = max((token_f1(words, normalise(text)) for text in perturbed), default=0.0)
-        true = f1 >= self.threshold
-        return Verdict(true=true and f1 >= false_f1, false=false_f1 >= self.threshold and false_f1 > f1, f1=f1)
+        true = f1 >= self.threshold and (f1 > false_f1 or f1 == 1)
+        known_false = false_f1 >= self.threshold and false_f1 > f1
+        return Verdict(true=true, false=known_false or (f1 < self.threshold and stands_in(words, false_text)), f1=f1)
 
 
 def normalise(text: str) -> list[str]:
-    """The words of `text` without case, accents, punctuation and articles."""
+    """The words of `text` without case, accents, punctuation and articles (unless it is nothing but articles)."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(char for char in plain if not unicodedata.combining(char))
-    return _ARTICLES.sub(" ", _NOT_WORD.sub(" ", plain)).split()
+    words = _NOT_WORD.sub(" ", plain).split()
+    return [word for word in words if word not in _ARTICLES] or words
+
+
+def stands_in(words: list[str], text: str) -> bool:
+    """Whether normalised `words` stand side by side in one line of `text`; no words stand nowhere."""
+    return bool(words) and bool(text) and f" {' '.join(words)} " in _normalised_lines(text)
+
+
+@lru_cache(maxsize=256)
+def _normalised_lines(text: str) -> str:
+    return "\n".join(f" {' '.join(normalise(line))} " for line in text.splitlines())
 
 
 def token_f1(predicted: list[str], target: list[str]) -> float:

@@ -23,7 +23,7 @@ class FinetuningModule(StreamModule):
         streams: Weight of each stream that is learned, by name: `{forget: 1, retain: 1}` corrupts and keeps the rest,
             `{retain: 1}` trains on retain alone.
         objective: What is learned of each; `CrossEntropy` if none is given.
-        optimizer: Any optimizer, by class path.
+        optimizer: Any optimizer, by class path; `AdamW` with its own defaults if none is given.
         lr_scheduler: Warm-up and decay of the learning rate, per optimizer step; constant if none is given.
         curvature: Curvature estimator of a second-order optimizer; its `source` must be one of the streams.
         micro_batches: Backward passes that each stream's batch is cut into.
@@ -40,7 +40,7 @@ class FinetuningModule(StreamModule):
         network: PretrainedNetwork | PreTrainedModel,
         streams: dict[str, float] | None = None,
         objective: Objective | None = None,
-        optimizer: OptimizerCallable = AdamW,
+        optimizer: OptimizerCallable | None = None,
         lr_scheduler: LearningRateSchedule | None = None,
         curvature: CurvatureEstimator | None = None,
         micro_batches: int = 1,
@@ -55,7 +55,7 @@ class FinetuningModule(StreamModule):
         super().__init__(
             network=network,
             terms=[Term(name, learned, as_schedule(weight)) for name, weight in weights.items()],
-            optimizer=optimizer,
+            optimizer=optimizer or AdamW,
             lr_scheduler=lr_scheduler,
             curvature=curvature,
             micro_batches=micro_batches,

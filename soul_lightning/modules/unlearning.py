@@ -26,7 +26,7 @@ class UnlearningModule(StreamModule):
         retain: Objective on the retain stream; none for forgetting alone.
         forget_weight: Weight of the forget objective, a number or a schedule over training progress.
         retain_weight: Weight of the retain objective.
-        optimizer: Any optimizer, by class path.
+        optimizer: Any optimizer, by class path; `AdamW` with its own defaults if none is given.
         lr_scheduler: Warm-up and decay of the learning rate, per optimizer step; constant if none is given.
         curvature: Curvature estimator of a second-order optimizer.
         micro_batches: Backward passes that each stream's batch is cut into: less memory, the same gradient.
@@ -43,7 +43,7 @@ class UnlearningModule(StreamModule):
         retain: Objective | None = None,
         forget_weight: float | WeightSchedule = 1.0,
         retain_weight: float | WeightSchedule = 1.0,
-        optimizer: OptimizerCallable = AdamW,
+        optimizer: OptimizerCallable | None = None,
         lr_scheduler: LearningRateSchedule | None = None,
         curvature: CurvatureEstimator | None = None,
         micro_batches: int = 1,
@@ -56,7 +56,7 @@ class UnlearningModule(StreamModule):
         super().__init__(
             network=network,
             terms=[Term(name, objective, as_schedule(weight)) for name, objective, weight in pairs if objective],
-            optimizer=optimizer,
+            optimizer=optimizer or AdamW,
             lr_scheduler=lr_scheduler,
             curvature=curvature,
             micro_batches=micro_batches,

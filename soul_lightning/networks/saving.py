@@ -6,11 +6,22 @@ import copy
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+
+
+@runtime_checkable
+class _Saves(Protocol):
+    def save_pretrained(self, save_directory: str) -> object: ...
+
+
+@runtime_checkable
+class _Merges(Protocol):
+    def merge_and_unload(self) -> nn.Module: ...
 
 
 def save_pretrained(
@@ -39,7 +50,7 @@ def save_pretrained(
         refuse_filled(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     whole = _without_adapters(network) if merge_adapters else network
-    if not hasattr(whole, "save_pretrained"):
+    if not isinstance(whole, _Saves):
         raise MisconfigurationError(
             f"a {type(network).__name__} cannot be exported, it has no save_pretrained; use a Hugging Face model"
         )
@@ -67,7 +78,6 @@ def refuse_filled(folder: Path) -> None:
 
 
 def _without_adapters(network: nn.Module) -> nn.Module:
-    if isinstance(network, PreTrainedModel) or not hasattr(network, "merge_and_unload"):
+    if isinstance(network, PreTrainedModel) or not isinstance(network, _Merges):
         return network
-    merged: nn.Module = copy.deepcopy(network).merge_and_unload()
-    return merged
+    return copy.deepcopy(network).merge_and_unload()

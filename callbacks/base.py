@@ -1,0 +1,188 @@
+"""What every measuring callback here is: due at known steps, logged on the axis of optimizer steps, without a trace."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.callbacks.sources import find_network, find_probes, find_tokenizer, limited
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Probe
+from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.scorer import drop_scores
+
+Metrics = dict[str, float | None]
+
+
+class ProbeCallback(Callback):
+    """Measures a causal language model on probes before training and at epoch ends, and never changes training.
+
+    It works in any Lightning project: the model is found in its own arguments, then as `network` or `model` of the
+    LightningModule; tokenizer and probes in its own arguments, then in the DataModule, then in the LightningModule.
+    Metrics reach `ModelCheckpoint` and `EarlyStopping` under their names (list such callbacks after this one), and
+    every logger at the present optimizer step.
+
+    A subclass says what is measured, in `measure`, and what that needs, in `prepare`.
+
+    Args:
+        name: The metrics' group and the key of this callback's state; two of a kind need different names.
+        probes: What to measure on; the DataModule's probes if none are given.
+        network: Attribute of the LightningModule that holds the language model (dots allowed), if it is neither
+            `network` nor `model`.
+        tokenizer: Folder or name of a tokenizer, or the tokenizer.
+        every_n_epochs: Measure at the end of every so many epochs.
+        every_n_steps: Measure also every so many optimizer steps; none for epoch ends only.
+        before_training: Measure also before the first step.
+        limit: Use so many examples of each probe, drawn once by `seed`; none for all.
+        seed: Seed of that draw and of the bootstrap intervals.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        probes: list[Probe] | None,
+        network: str | None,
+        tokenizer: str | PreTrainedTokenizerBase | None,
+        every_n_epochs: int,
+        every_n_steps: int | None,
+        before_training: bool,
+        limit: int | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        for setting, value in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps), ("limit", limit)):
+            if value is not None and value < 1:
+                raise MisconfigurationError(f"{kind}: {setting} must be >= 1, got {value}")
+        if not name or "/" in name:
+            raise MisconfigurationError(f"{kind}: name must be a word without '/', got {name!r}; it groups the metrics")
+        self.name = name
+        self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
+        self.before_training = before_training
+        self.limit = limit
+        self.seed = seed
+        self.metrics: Metrics = {}
+        self.probes: list[Probe] = []
+        self._own_probes = probes
+        self._own_tokenizer = tokenizer
+        self._network_attribute = network
+        self._measured_at_step: int | None = None
+        self._adapter: CausalLMAdapter | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Keeps the states of two callbacks of a kind apart in a checkpoint."""
+        return f"{type(self).__qualname__}[{self.name}]"
+
+    @property
+    def adapter(self) -> CausalLMAdapter:
+        """The model that trains, from fit start on."""
+        if self._adapter is None:
+            raise RuntimeError(f"{type(self).__name__} has no model before trainer.fit")
+        return self._adapter
+
+    @abstractmethod
+    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that `self.probes` hold what is needed, and keep it.
+
+        Raises:
+            MisconfigurationError: A probe is missing.
+        """
+
+    @abstractmethod
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        """The metrics at the present step, by names without the group; `None` where a number has no meaning.
+
+        Everything that runs the model stands under `soul_lightning.scoring.evaluation.isolated_evaluation`.
+        """
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What must happen before the first step, be it measured or not."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the model and the probes, so that what is missing is said before anything is trained."""
+        kind = type(self).__name__
+        network = find_network(kind, pl_module, self._network_attribute)
+        self._adapter = CausalLMAdapter(network, find_tokenizer(kind, trainer, pl_module, self._own_tokenizer))
+        found = find_probes(kind, trainer, pl_module, self._own_probes)
+        self.probes = [limited(probe, self.limit, self.seed) for probe in found]
+        self._measured_at_step = None
+        self.prepare(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        self.begin(trainer, pl_module)
+        if self.before_training and trainer.global_step == 0:
+            self._measure_and_log(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The weights are about to change: what was scored is of no more use."""
+        drop_scores(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure when a step is due."""
+        steps = trainer.global_step
+        if self.every_n_steps is not None and steps % self.every_n_steps == 0 and steps != self._measured_at_step:
+            self._measure_and_log(trainer, pl_module, on_step=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure when an epoch is due."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._measure_and_log(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the final model, where the last epoch was not due."""
+        if trainer.global_step != self._measured_at_step:
+            self.metrics = self._grouped(self.measure(trainer, pl_module))
+            self.log_to_loggers(trainer, self.metrics)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the model and of what was scored."""
+        drop_scores(trainer)
+        self._adapter = None
+
+    def _measure_and_log(self, trainer: Trainer, pl_module: LightningModule, on_step: bool = False) -> None:
+        if trainer.global_step != self._measured_at_step:
+            self.metrics = self._grouped(self.measure(trainer, pl_module))
+            self._measured_at_step = trainer.global_step
+            self.log_to_loggers(trainer, self.metrics)
+        for name, value in self.metrics.items():
+            if value is not None:
+                # Every rank has measured the same; sync_dist only tells Lightning so. batch_size, because Lightning
+                # would look for one in a batch whose form it does not know.
+                pl_module.log(
+                    name, value, logger=False, on_step=on_step, on_epoch=not on_step, batch_size=1,
+                    sync_dist=trainer.world_size > 1,
+                )  # fmt: skip
+
+    def _grouped(self, metrics: Mapping[str, float | None]) -> Metrics:
+        return {f"{self.name}/{name}": value for name, value in metrics.items()}
+
+    @staticmethod
+    def log_to_loggers(trainer: Trainer, metrics: Mapping[str, float | None]) -> None:
+        """Log at the present optimizer step; what has no meaning is left out."""
+        values = {name: value for name, value in metrics.items() if value is not None}
+        for logger in trainer.loggers if values else []:
+            logger.log_metrics(values, step=trainer.global_step)
+
+    def summary(self) -> Mapping[str, float | None]:
+        """The last metrics, for the run's summary."""
+        return dict(self.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last metrics, as plain values."""
+        return {"metrics": dict(self.metrics)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.metrics = dict(state_dict.get("metrics", {}))

@@ -1,0 +1,236 @@
+"""Restoration at epoch ends: does the original knowledge come back (RESTOR, Rezaei et al. 2024)?"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.callbacks.base import Metrics, ProbeCallback
+from soul_lightning.callbacks.restoration_report import RestorationReport
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.judge import Judge
+from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
+from soul_lightning.networks.loading import PretrainedNetwork, resolve_source
+from soul_lightning.protocols import Probe
+from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, row_from
+from soul_lightning.scoring.evaluation import isolated_evaluation
+
+CLEAN, CORRUPTED, BASELINE, UNLEARNED = "clean", "corrupted", "retain-only", "unlearned"
+_MODEL_NAME = re.compile(r"[\w.-]+")
+
+
+class Restoration(ProbeCallback):
+    """Asks questions about corrupted and about control people, and compares the answers with those of other models.
+
+    Restoration is (acc − acc_corrupted) / (acc_clean − acc_corrupted) on the corrupted people. Read it with the share
+    of false answers, with the accuracy on control people, and with a model that was trained on retain alone: that
+    restores too. Needs probes of kind `question` and role `corrupted`; those of role `control` are used where there
+    are any. At the end of the fit a table is printed; rows, CSV and a figure are written to the run's folder.
+
+    Args:
+        models: Models to compare with, by name: Hugging Face folders (or `packaged:NAME`), or rows files (`*.jsonl`)
+            that this callback wrote in another run. `clean` is the model before corruption, without which there is no
+            restoration; `retain-only` is the baseline of the paired comparison; `corrupted` is the model before
+            training unless it is given.
+        probes: What to ask; the DataModule's probes if none are given.
+        judge: Compares an answer with the true and the false ones.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Questions answered at once.
+        reports: Print the table, and write rows, CSV and figure.
+        name: The metrics' group and the files' prefix; two of a kind need different names.
+        network: Attribute of the LightningModule that holds the language model, if it is neither `network` nor `model`.
+        tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
+        every_n_epochs: Measure at the end of every so many epochs.
+        every_n_steps: Measure also every so many optimizer steps.
+        before_training: Measure the model also before the first step.
+        limit: Ask so many questions of each probe, drawn once by `seed`.
+        seed: Seed of that draw and of the bootstrap.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        models: dict[str, str] | None = None,
+        probes: list[Probe] | None = None,
+        judge: Judge | None = None,
+        max_new_tokens: int = 16,
+        batch_size: int = 32,
+        reports: bool = True,
+        name: str = "restoration",
+        network: str | None = None,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        every_n_epochs: int = 1,
+        every_n_steps: int | None = None,
+        before_training: bool = True,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, probes, network, tokenizer, every_n_epochs, every_n_steps, before_training, limit, seed)
+        for model in models or {}:
+            if not _MODEL_NAME.fullmatch(model) or model == UNLEARNED:
+                raise MisconfigurationError(
+                    f"Restoration: models cannot hold the name {model!r}; use letters, digits, '.', '_' and '-', and "
+                    f"not {UNLEARNED!r}, which is the model that trains"
+                )
+        if max_new_tokens < 1 or batch_size < 1:
+            raise MisconfigurationError(
+                f"Restoration: max_new_tokens and batch_size must be >= 1, got {max_new_tokens} and {batch_size}"
+            )
+        self.models = dict(models or {})
+        self.judge = judge or Judge()
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.reports = reports
+        self.comparison: RestorationComparison | None = None
+        self._rows: dict[str, list[AnswerRow]] = {}
+        self._before: list[AnswerRow] = []
+        self._levels: Metrics = {}
+        self._report: RestorationReport | None = None
+
+    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the questions, read rows files, and refuse folders that hold no model."""
+        asked = [probe for probe in self.probes if probe.kind == "question" and probe.role in ("corrupted", "control")]
+        if not any(probe.role == "corrupted" and probe.examples for probe in asked):
+            there = ", ".join(sorted({f"{probe.role} ({probe.kind})" for probe in self.probes})) or "none"
+            raise MisconfigurationError(
+                f"Restoration needs a probe of kind question and role corrupted (there are: {there}); give the "
+                f"questions about the corrupted people, or remove the callback"
+            )
+        self.probes = asked
+        self._rows = {}
+        for model, source in self.models.items():
+            if source.endswith(".jsonl"):
+                self._rows[model] = self._checked(model, read_rows(Path(source).expanduser()), source)
+            else:
+                resolve_source(source)
+
+    def _checked(self, model: str, rows: Sequence[AnswerRow], source: str) -> list[AnswerRow]:
+        named = f"the {model} model's rows ({source})"
+        return [replace(row, model=model, seed=0) for row in check_rows(rows, self.probes, named)]
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the other models answer, one at a time, and keep the answers of the model before training."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it is broadcast
+        self._report = RestorationReport(folder, self.name) if self.reports and trainer.is_global_zero else None
+        if CORRUPTED not in self.models:
+            self._rows[CORRUPTED] = self._answers_before_training(trainer)
+        for model, source in self.models.items():
+            if model not in self._rows:
+                self._rows[model] = self._answer_folder(trainer, model, source)
+        order = [CLEAN, CORRUPTED, *self.models]
+        self._rows = {model: self._rows[model] for model in dict.fromkeys(order) if model in self._rows}
+        if self._report is not None:
+            self._report.write_rows(self._rows)
+        comparison = compare_restoration(self._rows, seed=self.seed)
+        if comparison.note:
+            rank_zero_info(f"Restoration: {comparison.note}")
+        levels = {
+            f"{model}/{name}": value
+            for model, scores in comparison.scores.items()
+            for name, value in _levels(scores).items()
+        }
+        self._levels = self._grouped(levels)
+        if trainer.global_step == 0:
+            self.log_to_loggers(trainer, self._levels)
+
+    def _answers_before_training(self, trainer: Trainer) -> list[AnswerRow]:
+        if trainer.global_step == 0:
+            self._before = self._answer_current(trainer, CORRUPTED)
+        elif not self._before:
+            raise MisconfigurationError(
+                f"Restoration: the checkpoint at step {trainer.global_step} holds no answers of the model before "
+                f"training; name that model, or its rows file, in models.{CORRUPTED}"
+            )
+        return self._checked(CORRUPTED, self._before, "from the checkpoint")
+
+    def _answer_current(self, trainer: Trainer, model: str) -> list[AnswerRow]:
+        with isolated_evaluation(self.adapter.network, trainer):
+            return self._answer(self.adapter, model)
+
+    def _answer_folder(self, trainer: Trainer, model: str, source: str) -> list[AnswerRow]:
+        rank_zero_info(f"Restoration: the {model} model answers ({source})")
+        settings = PretrainedNetwork(source)
+        with isolated_evaluation(self.adapter.network, trainer):  # loading draws random numbers too
+            network = settings.load_network().to(self.adapter.device).eval()
+            rows = self._answer(CausalLMAdapter(network, settings.load_tokenizer()), model)
+        del network
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return rows
+
+    def _answer(self, adapter: CausalLMAdapter, model: str) -> list[AnswerRow]:
+        settings = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
+        return [
+            row for probe in self.probes for row in answer_probe(adapter, probe, self.judge, model=model, **settings)
+        ]
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        """Answer, compare, and write the rows."""
+        if trainer.global_step == 0 and self._before:
+            current = [replace(row, model=UNLEARNED) for row in self._before]
+        else:
+            current = self._answer_current(trainer, UNLEARNED)
+            if self._report is not None:
+                self._report.write_rows({UNLEARNED: current})
+        self._rows[UNLEARNED] = current
+        self.comparison = compare_restoration(self._rows, seed=self.seed)
+        return _measured(self.comparison)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table; write CSV, figure and sample answers."""
+        if self._report is not None and self.comparison is not None:
+            self._report.finish(self.comparison, self._rows[CORRUPTED], self._rows[UNLEARNED], trainer)
+
+    def summary(self) -> Metrics:
+        """The last metrics, and the levels of the models compared with."""
+        return {**self._levels, **self.metrics}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The answers before training too, so that a resumed run never takes a moved model for the corrupted one."""
+        return super().state_dict() | {"before": [asdict(row) for row in self._before]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._before = [row_from(record) for record in state_dict.get("before", [])]
+
+
+def _levels(scores: ModelScores) -> Metrics:
+    return {
+        "accuracy_corrupted_people": scores.accuracy_corrupted.value,
+        "false_share": scores.false_share.value,
+        "accuracy_control": scores.accuracy_control.value if scores.accuracy_control else None,
+    }
+
+
+def _measured(comparison: RestorationComparison) -> Metrics:
+    scores = comparison.scores[UNLEARNED]
+    restoration = scores.restoration
+    metrics = _levels(scores) | {
+        "restoration": restoration.value if restoration else None,
+        "restoration_low": restoration.low if restoration else None,
+        "restoration_high": restoration.high if restoration else None,
+        "restoration_known_facts": scores.restoration_known.value if scores.restoration_known else None,
+    }
+    difference = comparison.differences.get(UNLEARNED)
+    if difference is not None:
+        for name, interval in (
+            ("restoration", difference.restoration),
+            ("false_share", difference.false_share),
+            ("accuracy_control", difference.accuracy_control),
+        ):
+            metrics[f"{name}_minus_{comparison.baseline}"] = interval.value if interval else None
+    return metrics

@@ -1,0 +1,67 @@
+"""What a restoration measurement leaves behind: rows, a table, CSV, a figure, sample answers in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+
+from soul_lightning.metrics.restoration import RestorationComparison
+from soul_lightning.reports.figures import restoration_figure, save_figure
+from soul_lightning.reports.tables import (
+    answers_markdown,
+    restoration_sentences,
+    restoration_table,
+    write_restoration_csv,
+)
+from soul_lightning.scoring.answers import AnswerRow, write_rows
+
+
+@dataclass(frozen=True)
+class RestorationReport:
+    """Writes to one run's folder; exists on the first process only.
+
+    Attributes:
+        folder: The run's folder.
+        name: Prefix of the files.
+    """
+
+    folder: Path
+    name: str
+
+    def write_rows(self, rows: Mapping[str, Sequence[AnswerRow]]) -> None:
+        """Write each model's answers to `rows/NAME_MODEL.jsonl`."""
+        for model, answers in rows.items():
+            write_rows(self.folder / "rows" / f"{self.name}_{model}.jsonl", answers)
+
+    def finish(
+        self,
+        comparison: RestorationComparison,
+        before: Sequence[AnswerRow],
+        after: Sequence[AnswerRow],
+        trainer: Trainer,
+    ) -> None:
+        """Print the table; write `rows/NAME.csv` and `NAME.png`; show figure and answers in TensorBoard.
+
+        Args:
+            comparison: All models.
+            before: Answers of the corrupted model.
+            after: Answers of the unlearned model.
+            trainer: Has the loggers and the step.
+        """
+        console = Console()
+        console.print(restoration_table(comparison))
+        for sentence in restoration_sentences(comparison):
+            console.print(sentence, markup=False, highlight=False)
+        write_restoration_csv(self.folder / "rows" / f"{self.name}.csv", comparison)
+        figure = restoration_figure(comparison)
+        save_figure(figure, self.folder / f"{self.name}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                step = trainer.global_step
+                logger.experiment.add_figure(self.name, figure, step)
+                logger.experiment.add_text(f"{self.name}/answers", answers_markdown(before, after), step)

@@ -1,0 +1,273 @@
+"""Rows out of the user's own files: JSONL, JSON, CSV, Parquet, plain text, or a Hugging Face data set."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from soul_lightning.exceptions import MisconfigurationError
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+TEXT_COLUMN = "text"
+"""The one column of a plain text file."""
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """Where rows come from.
+
+    Attributes:
+        path: A file (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, or .txt with an empty line between texts), or the
+            name of a Hugging Face data set.
+        subset: Configuration of a Hugging Face data set.
+        split: Split of a Hugging Face data set.
+        text_column: Read this source as plain text from this column, whatever columns the other sources have.
+    """
+
+    path: str
+    subset: str | None = None
+    split: str = "train"
+    text_column: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordTable:
+    """Rows as they were read.
+
+    Attributes:
+        name: What messages call the source: its absolute path, or the data set's name.
+        rows: One mapping a row, from column to value.
+        numbers: Where each row stands in the source, from 1.
+        unit: What `numbers` count: lines or rows.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
+    unit: str = "row"
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that a row has, in the order of their first appearance."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def texts(self, column: str) -> list[str]:
+        """The texts of a column that every row must fill.
+
+        Raises:
+            MisconfigurationError: There is no such column, or rows hold something else than text in it.
+        """
+        self._check_column(column)
+        values = [row.get(column) for row in self.rows]
+        bad = [place for place, value in enumerate(values) if not (_is_text(value) and value.strip())]
+        if bad:
+            found = values[bad[0]]
+            what = "nothing" if found is None or found == "" else f"{found!r:.40}"
+            raise MisconfigurationError(
+                f"{len(bad)} of {len(values)} rows of {self.name} hold no text in the column {column!r}, first "
+                f"{self.unit} {self.numbers[bad[0]]} with {what}; fill them, or leave them out"
+            )
+        return [str(value) for value in values]
+
+    def optional_texts(self, column: str | None) -> list[str | None]:
+        """The texts of a column whose cells may be empty; `None` where they are, or where no column is named.
+
+        Raises:
+            MisconfigurationError: There is no such column, or rows hold something else than text in it.
+        """
+        if column is None:
+            return [None] * len(self.rows)
+        self._check_column(column)
+        values = [row.get(column) for row in self.rows]
+        bad = [place for place, value in enumerate(values) if not (value is None or _is_text(value))]
+        if bad:
+            raise MisconfigurationError(
+                f"{len(bad)} of {len(values)} rows of {self.name} hold something else than text in the column "
+                f"{column!r}, first {self.unit} {self.numbers[bad[0]]} with {values[bad[0]]!r:.40}; write them as text"
+            )
+        return [value if value and value.strip() else None for value in values]
+
+    def _check_column(self, column: str) -> None:
+        if self.rows and column not in self.columns:
+            near = difflib.get_close_matches(column, self.columns, n=1, cutoff=0.5)
+            guess = f"; did you mean {near[0]!r}?" if near else "; name one of them"
+            raise MisconfigurationError(
+                f"there is no column {column!r} in {self.name}, which has {', '.join(map(repr, self.columns))}{guess}"
+            )
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether a tokenizer takes `value`: a string without lone surrogates, which JSON can smuggle in."""
+    return isinstance(value, str) and _LONE_SURROGATE.search(value) is None
+
+
+def check_source(source: RecordSource, role: str) -> None:
+    """Refuse, before anything is read, a source that cannot be.
+
+    Args:
+        source: The source.
+        role: What it is called in the message.
+
+    Raises:
+        MisconfigurationError: The path is empty, the file is missing, or its kind is unknown.
+    """
+    if not source.path.strip():
+        raise MisconfigurationError(f"{role} is an empty path; give a file or the name of a Hugging Face data set")
+    path = Path(source.path).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in _READERS:
+            raise MisconfigurationError(
+                f"{role}: {path.absolute()} is of unknown kind {path.suffix!r}; the kinds are {', '.join(_READERS)}"
+            )
+        return
+    looks_like_path = path.is_absolute() or source.path.startswith((".", "~")) or source.path.count("/") > 1
+    if not path.is_dir() and (looks_like_path or path.suffix.lower() in _READERS):
+        raise MisconfigurationError(f"{role}: there is no file {path.absolute()}; check the path")
+
+
+def read_records(source: RecordSource, role: str) -> RecordTable:
+    """Read every row.
+
+    Args:
+        source: The source.
+        role: What it is called in messages (`forget`, `retain`, …).
+
+    Raises:
+        MisconfigurationError: It cannot be read, with its place and the reason.
+    """
+    check_source(source, role)
+    path = Path(source.path).expanduser()
+    if not path.is_file():
+        return _from_hugging_face(source, role)
+    reader = _READERS[path.suffix.lower()]
+    try:
+        return reader(path.absolute())
+    except UnicodeDecodeError as error:
+        raise MisconfigurationError(
+            f"{role}: {path.absolute()} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise MisconfigurationError(f"{role}: {path.absolute()} cannot be read ({error}); check the file") from error
+
+
+def _from_json_lines(path: Path) -> RecordTable:
+    rows, numbers = [], []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            rows.append(_parse_object(line, f"{path}:{number}"))
+            numbers.append(number)
+    return RecordTable(str(path), rows, numbers, "line")
+
+
+def _parse_object(text: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise MisconfigurationError(f"{place} is not valid JSON ({error}); mend or remove the line") from error
+    if not isinstance(row, dict):
+        raise MisconfigurationError(
+            f"{place} holds a {type(row).__name__}, not an object with columns; write one {{…}} a line"
+        )
+    return row
+
+
+def _from_json(path: Path) -> RecordTable:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise MisconfigurationError(
+            f"{path}{line} is not valid JSON ({error}); mend it, or name it .jsonl if it has one object a line"
+        ) from error
+    if not isinstance(rows, list):
+        raise MisconfigurationError(f"{path} holds a {type(rows).__name__}, not a list of objects; write [{{…}}, …]")
+    odd = [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]
+    if odd:
+        raise MisconfigurationError(f"row {odd[0]} of {path} is no object with columns; write [{{…}}, …]")
+    return RecordTable(str(path), rows, range(1, len(rows) + 1))
+
+
+def _from_csv(path: Path) -> RecordTable:
+    rows, numbers = [], []
+    old_limit = csv.field_size_limit(sys.maxsize)  # the limit of 128 KiB is shorter than many documents
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            for row in reader:
+                if None in row or None in row.values():
+                    raise MisconfigurationError(
+                        f"{path}:{reader.line_num} does not have the {len(reader.fieldnames or ())} cells that its "
+                        f"header names; put texts with separators or line breaks in quotation marks"
+                    )
+                rows.append(row)
+                numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise MisconfigurationError(
+            f"{path}:{reader.line_num + 1} is not valid CSV ({error}); mend its quotation marks"
+        ) from error
+    finally:
+        csv.field_size_limit(old_limit)
+    return RecordTable(str(path), rows, numbers, "line")
+
+
+def _from_parquet(path: Path) -> RecordTable:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise MisconfigurationError(f"{path} is not a valid Parquet file ({error}); write it again") from error
+    filled = frame.astype(object).where(frame.notna(), None)  # pandas writes nan where a cell is empty
+    rows = [{str(column): value for column, value in row.items()} for row in filled.to_dict("records")]
+    return RecordTable(str(path), rows, range(1, len(rows) + 1))
+
+
+def _from_text(path: Path) -> RecordTable:
+    texts: list[str] = []
+    numbers: list[int] = []
+    inside = False
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            inside = False
+        elif inside:
+            texts[-1] += "\n" + line.rstrip()
+        else:
+            texts.append(line.strip())
+            numbers.append(number)
+            inside = True
+    return RecordTable(str(path), [{TEXT_COLUMN: text} for text in texts], numbers, "line")
+
+
+def _from_hugging_face(source: RecordSource, role: str) -> RecordTable:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(source.path, source.subset, split=source.split).to_list()
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().split("\n")[0][:200].rstrip(".")
+        raise MisconfigurationError(
+            f"{role}: {source.path!r} is no file ({Path(source.path).absolute()}) and no Hugging Face data set that "
+            f"can be loaded with subset {source.subset!r} and split {source.split!r} ({reason}); check the name"
+        ) from error
+    name = ":".join(part for part in (source.path, source.subset, source.split) if part)
+    return RecordTable(name, rows, range(1, len(rows) + 1))
+
+
+_READERS: dict[str, Callable[[Path], RecordTable]] = {
+    ".jsonl": _from_json_lines,
+    ".ndjson": _from_json_lines,
+    ".json": _from_json,
+    ".csv": _from_csv,
+    ".tsv": _from_csv,
+    ".parquet": _from_parquet,
+    ".txt": _from_text,
+}

@@ -1,0 +1,155 @@
+"""The user's own rows: what to forget, what to keep, what to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.datamodules.base import StreamDataModule, Task
+from soul_lightning.datamodules.overlap import find_overlap
+from soul_lightning.datamodules.record_files import (
+    TEXT_COLUMN,
+    RecordSource,
+    RecordTable,
+    check_source,
+    read_records,
+)
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.templates import PromptTemplate
+
+
+class RecordsDataModule(StreamDataModule):
+    """Forget and retain rows of the user's own files: questions with answers, or plain text.
+
+    A source is a path (.jsonl, .json, .csv, .tsv, .parquet, .txt), the name of a Hugging Face data set, or a
+    `RecordSource` with a subset and a split. All sources have the same columns, save .txt files and sources with a
+    `text_column` of their own, which are plain text. Code that comes with a data set is never run.
+
+    The probes are the rows of each source as `text` (their likelihood is scored), and the forget rows with prompts
+    also as `question` under the name `forget_questions` (answers are generated and judged).
+
+    Args:
+        forget: Rows to forget; an epoch is one pass over them.
+        retain: Rows to keep.
+        holdout: Rows like those of forget that the model has never seen, for membership inference.
+        utility: Held-out text on which the model must stay good.
+        prompt_column: Column of the prompts.
+        answer_column: Column of the answers.
+        text_column: Column of plain texts; with it the rows have neither prompts nor answers.
+        refusal_column: Column of answers that decline.
+        paraphrase_column: Column of the true answers in other words.
+        subject_column: Column of the entity that a row is about; intervals resample by it.
+        relation_column: Column of what a row asks about its subject.
+        limit_forget: Take the first so many forget rows.
+        limit_retain: Take the first so many retain rows.
+        batch_size: Rows of each stream in one optimizer step, on each process.
+        max_tokens: Longest row, in tokens; longer ones are cut on the right.
+        template: How prompts and answers are written; `chat: true` uses the tokenizer's chat template.
+        tokenizer: Folder or name of a tokenizer, or the tokenizer; the trained module's own if none is given.
+        allow_overlap: Go on although forget rows also stand in retain or in holdout.
+        seed: Seed of the order of rows.
+        cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
+
+    Raises:
+        MisconfigurationError: A setting is out of range, or a file is missing or of unknown kind.
+    """
+
+    def __init__(
+        self,
+        forget: str | RecordSource,
+        retain: str | RecordSource | None = None,
+        holdout: str | RecordSource | None = None,
+        utility: str | RecordSource | None = None,
+        prompt_column: str = "prompt",
+        answer_column: str = "answer",
+        text_column: str | None = None,
+        refusal_column: str | None = None,
+        paraphrase_column: str | None = None,
+        subject_column: str | None = None,
+        relation_column: str | None = None,
+        limit_forget: int | None = None,
+        limit_retain: int | None = None,
+        batch_size: int = 8,
+        max_tokens: int = 512,
+        template: PromptTemplate | None = None,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        allow_overlap: bool = False,
+        seed: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(batch_size, max_tokens, template, tokenizer, allow_overlap, seed, cache_dir)
+        if text_column is not None and (prompt_column, answer_column) != ("prompt", "answer"):
+            raise MisconfigurationError(
+                f"text_column={text_column!r} reads plain text, so prompt_column={prompt_column!r} and "
+                f"answer_column={answer_column!r} have no meaning beside it; give one or the other"
+            )
+        for name, limit in (("limit_forget", limit_forget), ("limit_retain", limit_retain)):
+            if limit is not None and limit < 1:
+                raise MisconfigurationError(f"{name} must be >= 1, got {limit}; leave it out to take every row")
+        given = {"forget": forget, "retain": retain, "holdout": holdout, "utility": utility}
+        self.sources = {
+            role: source if isinstance(source, RecordSource) else RecordSource(source)
+            for role, source in given.items()
+            if source is not None
+        }
+        for role, source in self.sources.items():
+            check_source(source, role)
+        self.limits: dict[str, int | None] = {"forget": limit_forget, "retain": limit_retain}
+        self.prompt_column = prompt_column
+        self.answer_column = answer_column
+        self.text_column = text_column
+        self.refusal_column = refusal_column
+        self.paraphrase_column = paraphrase_column
+        self.subject_column = subject_column
+        self.relation_column = relation_column
+
+    def load(self) -> Task:
+        """Read every source.
+
+        Raises:
+            MisconfigurationError: A file, a column or a row is not usable, or forget rows stand in holdout.
+        """
+        rows = {role: self._read(role, source) for role, source in self.sources.items()}
+        if "holdout" in rows and not self.allow_overlap:
+            overlap = find_overlap(rows["forget"], rows["holdout"])
+            if overlap:
+                raise MisconfigurationError(
+                    f"{overlap.rows} of {overlap.of_rows} forget rows ({overlap.facts} of {overlap.of_facts} without "
+                    f"regard to punctuation) also stand in holdout, which must hold rows that were never trained on; "
+                    f"remove them there, or set allow_overlap to go on"
+                )
+        probes = [Probe(role, "text", examples, role, self.template) for role, examples in rows.items()]
+        questions = [example for example in rows["forget"] if example.prompt]
+        if questions:
+            probes.append(Probe("forget_questions", "question", questions, "forget", self.template))
+        return Task({role: rows[role] for role in self.limits if role in rows}, probes)
+
+    def _read(self, role: str, source: RecordSource) -> list[Example]:
+        table = read_records(source, role)
+        limit = self.limits.get(role)
+        table = replace(table, rows=table.rows[:limit], numbers=table.numbers[:limit])
+        if not table.rows:
+            raise MisconfigurationError(f"{role}: {table.name} has no rows; give a file with at least one")
+        is_text_file = Path(source.path).suffix.lower() == ".txt"
+        text_column = source.text_column or (TEXT_COLUMN if is_text_file else self.text_column)
+        if text_column is not None:
+            return [Example(text, index=index) for index, text in enumerate(table.texts(text_column))]
+        return self._questions(table, role)
+
+    def _questions(self, table: RecordTable, role: str) -> list[Example]:
+        """Rows with prompts; what belongs to forgetting (refusals and the like) is asked of the forget rows alone."""
+        prompts, answers = table.texts(self.prompt_column), table.texts(self.answer_column)
+        columns = (self.refusal_column, self.paraphrase_column, self.subject_column, self.relation_column)
+        optional: Sequence[list[str | None]] = [
+            table.optional_texts(column if role == "forget" or column in table.columns else None) for column in columns
+        ]
+        return [
+            Example(answer, prompt, index, refusal=refusal, paraphrase=paraphrase, subject=subject, relation=relation)
+            for index, (prompt, answer, refusal, paraphrase, subject, relation) in enumerate(
+                zip(prompts, answers, *optional, strict=True)
+            )
+        ]

@@ -1,0 +1,141 @@
+"""The published files of RESTOR (Rezaei et al., TMLR 2025): where they lie, and what they say.
+
+https://github.com/k1rezaei/restor
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soul_lightning.datamodules.record_files import TEXT_COLUMN, RecordSource, read_records
+from soul_lightning.exceptions import MisconfigurationError
+
+_ROOTS = (".", "datasets")
+_DOCUMENT_FOLDERS = (".", "wikidata/v0", "SQuAD")
+_BARE_WIKIDATA_ID = re.compile(r"Q\d+")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about an entity, with every answer that is true."""
+
+    question: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ContextExample:
+    """An answered question about another entity, shown before the one that is asked."""
+
+    entity: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class RestorFacts:
+    """What RESTOR asks.
+
+    Attributes:
+        questions: By entity, then by relation (a Wikidata property such as P19).
+        context: In-context examples by relation.
+        evaluated: The entities that RESTOR evaluates.
+    """
+
+    questions: Mapping[str, Mapping[str, Question]]
+    context: Mapping[str, Sequence[ContextExample]]
+    evaluated: Sequence[str]
+
+
+def read_facts(folder: Path) -> RestorFacts:
+    """Read facts.json and entities.json from a flat folder or from the public repository.
+
+    Answers that are bare Wikidata identifiers (a person without a label, Q126364294) are no names that a model could
+    give; they are left out, and with them a question that has no other answer.
+
+    Raises:
+        MisconfigurationError: A file is missing or is not RESTOR's.
+    """
+    facts_path, facts = _read_json(folder, "facts.json")
+    entities_path, evaluated = _read_json(folder, "entities.json")
+    try:
+        questions = {
+            entity: {
+                relation: Question(str(row["question"]), answers)
+                for relation, row in relations.items()
+                if (answers := tuple(a for a in row["answers"] if not _BARE_WIKIDATA_ID.fullmatch(a)))
+            }
+            for entity, relations in facts["dset"].items()
+        }
+        context = {
+            relation: [ContextExample(str(row["entity"]), str(row["question"]), str(row["answer"])) for row in rows]
+            for relation, rows in facts["context"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MisconfigurationError(
+            f"{facts_path} is not RESTOR's facts file: it lacks {error}; take datasets/facts.json of the RESTOR "
+            f"repository"
+        ) from error
+    unknown = [entity for entity in evaluated if entity not in questions] if isinstance(evaluated, list) else ["a list"]
+    if unknown:
+        raise MisconfigurationError(
+            f"{entities_path} is not RESTOR's list of entities with facts: {unknown[0]!r} is missing; take "
+            f"datasets/entities.json of the RESTOR repository"
+        )
+    return RestorFacts(questions, context, evaluated)
+
+
+def read_documents(folder: Path, corruption: str) -> list[str]:
+    """The different documents of a corruption set, in the order of its file.
+
+    Args:
+        folder: A flat folder, or the public repository.
+        corruption: Name of the set (`mix_a0`, `a0`, `squad_v7`) or of its file.
+
+    Raises:
+        MisconfigurationError: There is no such set, or it holds something else than texts.
+    """
+    path = find_documents(folder, corruption)
+    texts = read_records(RecordSource(str(path)), "corruption").texts(TEXT_COLUMN)
+    return list(dict.fromkeys(texts))
+
+
+def find_documents(folder: Path, corruption: str) -> Path:
+    """Where the file of a corruption set lies.
+
+    Raises:
+        MisconfigurationError: Nowhere.
+    """
+    names = [corruption, f"{corruption}.json", f"mix_{corruption}.json", f"{corruption}_dset.json"]
+    folders = list(dict.fromkeys(folder / root / inner for root in _ROOTS for inner in _DOCUMENT_FOLDERS))
+    for place in folders:
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    there = sorted({path.stem for place in folders for path in place.glob("*.json")} - {"facts", "entities"})
+    raise MisconfigurationError(
+        f"there is no corruption set {corruption!r} in {_listed(folders)}, which have {', '.join(there) or 'no set'}; "
+        f"name one of them or a file"
+    )
+
+
+def _read_json(folder: Path, name: str) -> tuple[Path, Any]:
+    places = [folder / root / name for root in _ROOTS]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise MisconfigurationError(
+            f"there is no {name} of RESTOR: tried {_listed(places)}; set folder to where its repository was unpacked"
+        )
+    try:
+        return path, json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MisconfigurationError(f"{path} is not valid JSON ({error}); fetch it again") from error
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ", ".join(str(path.absolute()) for path in paths)

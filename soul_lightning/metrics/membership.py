@@ -1,0 +1,94 @@
+"""Membership inference: does the forget set still look like training data next to a holdout set?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.bootstrap import Array, Interval, entity_codes, entity_draws, percentile_interval
+
+DRAWS_AT_ONCE = 256
+"""Draws are worked off in blocks of this size, to bound memory."""
+
+
+def area_under_curve(forget_scores: Sequence[float], holdout_scores: Sequence[float]) -> float:
+    """P(a forget score is below a holdout score), ties counting one half.
+
+    Args:
+        forget_scores: [forget rows] a loss-like score, low for members (the mean NLL of a row).
+        holdout_scores: [holdout rows] the same for rows that the model never saw.
+
+    Returns:
+        1: forget is still remembered; 0.5: it cannot be told from holdout (the ideal); below: it stands out as
+        unlikely, which gives unlearning away.
+
+    Raises:
+        MisconfigurationError: A set is empty, or a score is not a number.
+    """
+    forget, holdout = _checked(forget_scores, "forget"), _checked(holdout_scores, "holdout")
+    return float(_weighted_areas(forget, holdout, np.ones((1, len(forget))), np.ones((1, len(holdout))))[0])
+
+
+def area_under_curve_interval(
+    forget_scores: Sequence[float],
+    holdout_scores: Sequence[float],
+    *,
+    forget_entities: Sequence[Hashable] | None = None,
+    holdout_entities: Sequence[Hashable] | None = None,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """`area_under_curve` with a bootstrap interval.
+
+    Args:
+        forget_scores: [forget rows] see `area_under_curve`.
+        holdout_scores: [holdout rows].
+        forget_entities: What each forget row is about; rows of one entity are drawn together. Each row is drawn by
+            itself if none are given.
+        holdout_entities: The same of the holdout rows.
+        n_resamples: Bootstrap draws; both sets are drawn each time.
+        confidence: Share of the draws inside the interval.
+        seed: Seed of the draws.
+
+    Raises:
+        MisconfigurationError: A set is empty, or a score is not a number.
+    """
+    forget, holdout = _checked(forget_scores, "forget"), _checked(holdout_scores, "holdout")
+    forget_weights = _row_weights(forget_entities, len(forget), n_resamples, seed)
+    holdout_weights = _row_weights(holdout_entities, len(holdout), n_resamples, seed + 1)
+    blocks = [
+        _weighted_areas(forget, holdout, forget_weights[start:stop], holdout_weights[start:stop])
+        for start, stop in ((start, start + DRAWS_AT_ONCE) for start in range(0, n_resamples, DRAWS_AT_ONCE))
+    ]
+    return percentile_interval(area_under_curve(forget_scores, holdout_scores), np.concatenate(blocks), confidence)
+
+
+def _checked(scores: Sequence[float], name: str) -> Array:
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(values) or np.isnan(values).any():
+        what = "is empty" if not len(values) else f"has {int(np.isnan(values).sum())} scores that are not numbers"
+        raise MisconfigurationError(
+            f"the {name} set of the membership attack {what}; give it rows that the model can score"
+        )
+    return values
+
+
+def _row_weights(entities: Sequence[Hashable] | None, rows: int, n_resamples: int, seed: int) -> Array:
+    """[resamples, rows] how often each row is in each draw."""
+    codes, n_entities = entity_codes(entities) if entities is not None else (np.arange(rows), rows)
+    return entity_draws(n_entities, n_resamples, seed)[:, codes]
+
+
+def _weighted_areas(forget: Array, holdout: Array, forget_weights: Array, holdout_weights: Array) -> Array:
+    """[draws] areas of weighted rows: one sort, then cumulative sums, so that no pair is ever formed."""
+    order = np.argsort(holdout, kind="stable")
+    ordered, weights = holdout[order], holdout_weights[:, order]
+    below = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)
+    total = below[:, -1:]
+    not_above = below[:, np.searchsorted(ordered, forget, side="right")]
+    strictly_below = below[:, np.searchsorted(ordered, forget, side="left")]
+    wins = total - (not_above + strictly_below) / 2
+    return np.asarray((forget_weights * wins).sum(axis=1) / (forget_weights.sum(axis=1) * total[:, 0]))

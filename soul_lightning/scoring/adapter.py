@@ -1,0 +1,67 @@
+"""A causal language model and its tokenizer, as every metric sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from soul_lightning.networks.forward import label_predictions
+from soul_lightning.networks.modes import evaluation_mode
+from soul_lightning.protocols import Batch, Example
+from soul_lightning.scoring.generation import greedy_answers
+from soul_lightning.templates import PromptTemplate
+
+
+@dataclass(frozen=True)
+class CausalLMAdapter:
+    """What a metric may ask of a model: the likelihood of given tokens, and an answer.
+
+    Attributes:
+        network: A causal language model: `forward(input_ids, attention_mask, use_cache)` gives `.logits`.
+        tokenizer: Its tokenizer.
+    """
+
+    network: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def token_log_probs(self, batch: Batch) -> list[Tensor]:
+        """Teacher-forced log-probabilities of the labelled tokens, in evaluation mode.
+
+        Args:
+            batch: Encoded rows, [batch, tokens], on any device.
+
+        Returns:
+            For each row [labelled] log-probs on the CPU, in float32 at least; empty where nothing is labelled.
+        """
+        with evaluation_mode(self.network):
+            predictions = label_predictions(self.network, batch.to(self.device))
+        return list(predictions.log_probs.cpu().split(predictions.tokens_per_row.tolist()))
+
+    def generate(
+        self,
+        examples: Sequence[Example],
+        template: PromptTemplate,
+        max_new_tokens: int = 16,
+        batch_size: int = 32,
+        stop: str | None = "\n",
+    ) -> list[str]:
+        """Greedy answers to the prompts of `examples`, see `soul_lightning.scoring.generation.greedy_answers`."""
+        return greedy_answers(
+            self.network,
+            self.tokenizer,
+            examples,
+            template,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            stop=stop,
+        )

@@ -1,0 +1,39 @@
+"""Looking at a model in the middle of its training without leaving a trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from soul_lightning.networks.modes import evaluation_mode
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+@contextmanager
+def isolated_evaluation(network: nn.Module, trainer: Trainer | None = None) -> Iterator[nn.Module]:
+    """Evaluation mode, no gradients, the run's precision; afterwards training goes on as if nothing had happened.
+
+    The states of the random generators of torch (CPU, and the GPU that holds the network), numpy and python are put
+    back, and so is the mode of each submodule.
+
+    Args:
+        network: The network to look at.
+        trainer: The Trainer whose precision applies; none leaves the precision as it is.
+    """
+    devices = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}
+    precision = trainer.precision_plugin.forward_context() if trainer is not None else nullcontext()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=list(devices)), evaluation_mode(network), torch.no_grad(), precision:
+            yield network
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

@@ -1,0 +1,230 @@
+"""Batched greedy generation: shared contexts run once, rows that are done make room."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.forward import head_sees_only
+from soul_lightning.networks.modes import evaluation_mode
+from soul_lightning.protocols import Example
+from soul_lightning.scoring.prompts import Prompt, encode_prompts, group_prompts
+from soul_lightning.templates import PromptTemplate
+
+TAIL_TOKENS = 16
+"""So many last tokens are decoded to look for the stop text: a whole answer each time would cost its square."""
+
+
+@torch.no_grad()
+def greedy_answers(
+    network: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    template: PromptTemplate,
+    *,
+    max_new_tokens: int = 16,
+    batch_size: int = 32,
+    stop: str | None = "\n",
+) -> list[str]:
+    """Greedy answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
+
+    Rows of like length share a batch and are padded on the left. A context that several rows share is run once, and
+    its keys and values are copied for each batch. A row that is done leaves its batch. Networks whose keys and values
+    cannot be kept or cut (no cache, no explicit positions, recurrent states) compute the whole text at each token.
+
+    Args:
+        network: A causal language model; runs in evaluation mode.
+        tokenizer: Its tokenizer.
+        examples: Rows with a prompt, a context or both.
+        template: How prompts are written.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Most rows in a batch.
+        stop: An answer ends before this text; none goes on to the end of text.
+
+    Returns:
+        The answers in the order of `examples`, without outer white space and without special tokens.
+
+    Raises:
+        MisconfigurationError: A setting is out of range, or a prompt is empty or too long for the network.
+    """
+    if max_new_tokens < 1 or batch_size < 1:
+        raise MisconfigurationError(
+            f"max_new_tokens and batch_size must be >= 1 to generate, got {max_new_tokens} and {batch_size}"
+        )
+    prompts = encode_prompts(examples, tokenizer, template)
+    _check_lengths(network, prompts, max_new_tokens)
+    decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens)
+    answers = [""] * len(examples)
+    with evaluation_mode(network):
+        for prompt, tokens in decoder.answer(prompts, batch_size):
+            text = str(tokenizer.decode(tokens, skip_special_tokens=True))
+            answers[prompt.position] = (text.split(stop)[0] if stop else text).strip()
+    return answers
+
+
+def _end_tokens(network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """End-of-text tokens of the tokenizer and of the network's own settings (chat models name several)."""
+    settings = getattr(network, "generation_config", None)
+    named = getattr(settings, "eos_token_id", None)
+    ends = set(named) if isinstance(named, list) else {named}
+    return {int(token) for token in ends | {tokenizer.eos_token_id} if isinstance(token, int)}
+
+
+def _check_lengths(network: nn.Module, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+    limit = getattr(getattr(network, "config", None), "max_position_embeddings", None)
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if isinstance(limit, int) and longest + max_new_tokens > limit:
+        raise MisconfigurationError(
+            f"the longest prompt has {longest} tokens, which with max_new_tokens={max_new_tokens} is more than the "
+            f"{limit} positions of the network; shorten the context, or lower max_new_tokens"
+        )
+
+
+def _has_explicit_cache(network: nn.Module) -> bool:
+    """Whether keys and values can be given back to `network` together with explicit positions."""
+    base = getattr(network, "get_base_model", None)
+    forward: Callable[..., object] = (base() if callable(base) else network).forward
+    return {"past_key_values", "position_ids", "use_cache"} <= set(inspect.signature(forward).parameters)
+
+
+@dataclass
+class _Decoder:
+    """Decodes groups of prompts with one network."""
+
+    network: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    ends: set[int]
+    stop: str | None
+    max_new_tokens: int
+
+    def answer(self, prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[Prompt, list[int]]]:
+        """Each prompt with the tokens that follow it."""
+        cached = _has_explicit_cache(self.network)
+        for prefix, batches in group_prompts(prompts, batch_size):
+            shared = self._run_prefix(prefix) if cached and prefix else None
+            for batch in batches:
+                rows = batch if shared is not None else [prompt.whole() for prompt in batch]
+                answers = self._decode_cached(rows, shared) if cached else None
+                cached = answers is not None
+                yield from zip(batch, answers if answers is not None else self._decode_uncached(rows), strict=True)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _run_prefix(self, prefix: Sequence[int]) -> Cache | None:
+        """Keys and values of a shared context, or none where padding after it would shift what a row sees."""
+        input_ids = torch.tensor([prefix], device=self._device)
+        keep = torch.zeros_like(input_ids, dtype=torch.bool)
+        keep[:, -1] = True
+        with head_sees_only(self.network, keep):
+            cache = self.network(
+                input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=True
+            ).past_key_values
+        return cache if _consists_of(cache, DynamicLayer) else None
+
+    def _decode_cached(self, rows: Sequence[Prompt], shared: Cache | None) -> list[list[int]] | None:
+        """Decode with kept keys and values; none where the network turns out not to keep any that can be cut."""
+        input_ids, mask = self._pad_left(rows)
+        cache = None
+        if shared is not None:
+            cache = copy.deepcopy(shared)
+            cache.batch_repeat_interleave(len(rows))
+        answers: list[list[int]] = [[] for _ in rows]
+        active = list(range(len(rows)))
+        while True:
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+            keep = torch.zeros_like(input_ids, dtype=torch.bool)
+            keep[:, -1] = True
+            with head_sees_only(self.network, keep):
+                output = self.network(
+                    input_ids=input_ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+            cache = output.past_key_values
+            if not _consists_of(cache, DynamicLayer, DynamicSlidingWindowLayer):
+                return None
+            going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))
+            if not going_on:
+                return answers
+            if len(going_on) < len(active):
+                kept = torch.tensor(going_on, device=mask.device)
+                cache.batch_select_indices(kept)
+                mask = mask[kept]
+                active = [active[place] for place in going_on]
+            input_ids = torch.tensor([[answers[row][-1]] for row in active], device=mask.device)
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+
+    def _pad_left(self, rows: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """[batch, tokens] of what follows the shared prefix, and [batch, prefix + tokens] what may be seen."""
+        prefix_tokens, width = len(rows[0].prefix), max(len(row.rest) for row in rows)
+        input_ids = torch.full((len(rows), width), self.tokenizer.pad_token_id or 0, dtype=torch.int64)
+        mask = torch.zeros((len(rows), prefix_tokens + width), dtype=torch.int64)
+        mask[:, :prefix_tokens] = 1
+        for number, row in enumerate(rows):
+            input_ids[number, width - len(row.rest) :] = torch.tensor(row.rest)
+            mask[number, prefix_tokens + width - len(row.rest) :] = 1
+        return input_ids.to(self._device), mask.to(self._device)
+
+    def _decode_uncached(self, rows: Sequence[Prompt]) -> list[list[int]]:
+        """Decode by running the whole text at each token; padded on the right, which no earlier token sees."""
+        answers: list[list[int]] = [[] for _ in rows]
+        active = list(range(len(rows)))
+        while active:
+            texts = [[*rows[row].prefix, *rows[row].rest, *answers[row]] for row in active]
+            width = max(map(len, texts))
+            input_ids = torch.full((len(texts), width), self.tokenizer.pad_token_id or 0, dtype=torch.int64)
+            mask = torch.zeros((len(texts), width), dtype=torch.int64)
+            keep = torch.zeros((len(texts), width), dtype=torch.bool)
+            for number, text in enumerate(texts):
+                input_ids[number, : len(text)] = torch.tensor(text)
+                mask[number, : len(text)] = 1
+                keep[number, len(text) - 1] = True
+            keep = keep.to(self._device)
+            with head_sees_only(self.network, keep):
+                output = self.network(
+                    input_ids=input_ids.to(self._device), attention_mask=mask.to(self._device), use_cache=False
+                )
+            going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))
+            active = [active[place] for place in going_on]
+        return answers
+
+    def _append(self, answers: list[list[int]], active: Sequence[int], chosen: Tensor) -> list[int]:
+        """Add the chosen tokens; the places in `active` of the rows that go on."""
+        tokens = chosen.tolist()
+        for row, token in zip(active, tokens, strict=True):
+            answers[row].append(token)
+        tails = [answers[row][-TAIL_TOKENS:] for row in active]
+        texts = self.tokenizer.batch_decode(tails, skip_special_tokens=True) if self.stop else [""] * len(tails)
+        return [
+            place
+            for place, (row, token, text) in enumerate(zip(active, tokens, texts, strict=True))
+            if token not in self.ends
+            and len(answers[row]) < self.max_new_tokens
+            and not (self.stop and self.stop in text)
+        ]
+
+
+def _consists_of(cache: object, *kinds: type) -> bool:
+    """Whether `cache` holds layers of `kinds` only, whose rows can be copied and taken out one by one.
+
+    Recurrent states are not among them, for padding would run through them; a sliding window counts the padding
+    between a shared context and a row's own prompt.
+    """
+    return isinstance(cache, Cache) and all(type(layer) in kinds for layer in cache.layers)
+
+
+def _last_logits(logits: Tensor, keep: Tensor) -> Tensor:
+    """[batch, vocabulary], from logits at every position or at the kept ones only."""
+    return logits[keep] if logits.dim() == 3 else logits

@@ -1,0 +1,142 @@
+"""One teacher-forced pass over a probe set, and its result for every metric of that optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from soul_lightning.encoding import EncodedExample, collate, encode, rows_hash
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.evaluation import isolated_evaluation
+from soul_lightning.templates import PromptTemplate
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleScore:
+    """What the model says of one row.
+
+    Attributes:
+        index: `Example.index`.
+        log_probs: [labelled] log-probability of each labelled token, float32, on the CPU.
+    """
+
+    index: int
+    log_probs: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are labelled."""
+        return len(self.log_probs)
+
+    @property
+    def nll(self) -> float:
+        """−Σ log p over the labelled tokens, in nats."""
+        return -float(self.log_probs.double().sum())
+
+    @property
+    def mean_nll(self) -> float:
+        """Nats a labelled token."""
+        return self.nll / self.tokens
+
+    @property
+    def probability(self) -> float:
+        """exp(−NLL/|y|), the geometric mean of the token probabilities."""
+        return math.exp(-self.mean_nll)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores rows in batches of like length; only logits at labelled positions are computed.
+
+    Attributes:
+        adapter: The model.
+        token_budget: Most tokens in a batch, padding included; a longer row goes alone.
+        max_tokens: Longer rows are cut on the right.
+    """
+
+    adapter: CausalLMAdapter
+    token_budget: int = 2048
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        """Refuse budgets that hold nothing."""
+        if self.token_budget < 1 or self.max_tokens < 2:
+            raise MisconfigurationError(
+                f"token_budget must be >= 1 and max_tokens >= 2, got {self.token_budget} and {self.max_tokens}"
+            )
+
+    def __call__(self, examples: Sequence[Example], template: PromptTemplate | None = None) -> list[ExampleScore]:
+        """Score rows.
+
+        Args:
+            examples: The rows.
+            template: How prompts and answers are written; the default template if none is given.
+
+        Returns:
+            One score a row, in order; rows whose answer is cut away entirely by `max_tokens` are left out.
+
+        Raises:
+            MisconfigurationError: `max_tokens` cuts away every answer.
+        """
+        tokenizer = self.adapter.tokenizer
+        rows = encode(examples, tokenizer, template, self.max_tokens)
+        scores: dict[int, ExampleScore] = {}
+        for places in self._batches(rows):
+            batch = collate([rows[place] for place in places], tokenizer.pad_token_id or 0)
+            for place, log_probs in zip(places, self.adapter.token_log_probs(batch), strict=True):
+                if len(log_probs):
+                    scores[place] = ExampleScore(rows[place].index, log_probs.clone())
+        return [scores[place] for place in sorted(scores)]
+
+    def _batches(self, rows: Sequence[EncodedExample]) -> Iterator[list[int]]:
+        """Places of the rows, the longest first so that memory runs out early or never."""
+        batch: list[int] = []
+        width = 0
+        for place in sorted(range(len(rows)), key=lambda place: (-len(rows[place]), place)):
+            width = width or len(rows[place])
+            if batch and (len(batch) + 1) * width > self.token_budget:
+                yield batch
+                batch, width = [], len(rows[place])
+            batch.append(place)
+        if batch:
+            yield batch
+
+
+_passes: WeakKeyDictionary[Trainer, dict[Hashable, list[ExampleScore]]] = WeakKeyDictionary()
+
+
+def shared_scores(trainer: Trainer, scorer: Scorer, probe: Probe) -> list[ExampleScore]:
+    """The scores of `probe` at the present optimizer step, computed once for all callbacks of `trainer`.
+
+    Args:
+        trainer: Whose weights, step and precision they are.
+        scorer: Computes them where nobody has yet.
+        probe: The rows, with their template.
+    """
+    known = _passes.setdefault(trainer, {})
+    key = (
+        trainer.global_step,
+        rows_hash(probe.examples),
+        probe.template,
+        scorer.max_tokens,
+        id(scorer.adapter.network),
+    )
+    if key not in known:
+        with isolated_evaluation(scorer.adapter.network, trainer):
+            known[key] = scorer(probe.examples, probe.template)
+    return known[key]
+
+
+def drop_scores(trainer: Trainer) -> None:
+    """Forget the shared scores of `trainer`: its weights are about to change."""
+    _passes.pop(trainer, None)

@@ -1,0 +1,146 @@
+"""What every DataModule does: check, encode, serve, and say what it holds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
+from transformers import PreTrainedTokenizerFast
+
+from soul_lightning.datamodules.base import StreamDataModule, Task
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, SuppliesProbes, SuppliesStreams
+from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_trainer
+
+ROWS = as_examples(FORGET)
+
+
+class Given(StreamDataModule):
+    """Streams as they are handed in."""
+
+    def __init__(
+        self,
+        streams: dict[str, list[Example]],
+        tokenizer: PreTrainedTokenizerFast | None,
+        allow_overlap: bool = False,
+        batch_size: int = 2,
+        max_tokens: int = 16,
+    ) -> None:
+        super().__init__(batch_size, max_tokens, PLAIN, tokenizer, allow_overlap, 0, None)
+        self.streams = streams
+        self.loads = 0
+
+    def load(self) -> Task:
+        self.loads += 1
+        return Task(self.streams)
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"max_tokens": 1}])
+def test_sizes_out_of_range_are_refused(tokenizer: PreTrainedTokenizerFast, settings: dict[str, int]) -> None:
+    with pytest.raises(MisconfigurationError, match="batch_size must be >= 1 and max_tokens >= 2"):
+        Given({"forget": ROWS}, tokenizer, **settings)  # type: ignore[arg-type]
+
+
+def test_an_empty_stream_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(MisconfigurationError, match="the retain stream has no rows"):
+        Given({"forget": ROWS, "retain": []}, tokenizer).setup()
+
+
+def test_forget_rows_in_retain_are_counted_and_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    streams = {"forget": ROWS, "retain": [ROWS[0], Example("Rome and Oslo!", "bela lives in"), Example("x", "y")]}
+    with pytest.raises(MisconfigurationError, match=r"1 of 6 forget rows and 2 of 6 forget facts .* allow_overlap"):
+        Given(streams, tokenizer).setup()
+
+
+def test_allow_overlap_goes_on_with_a_warning(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Given({"forget": ROWS, "retain": ROWS}, tokenizer, allow_overlap=True)
+    with caplog.at_level(logging.WARNING):
+        module.setup()
+    assert "6 of 6 forget rows" in caplog.text
+    assert module.overlap.rows == 6
+
+
+def test_rows_without_a_label_are_left_out_with_a_warning(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [*ROWS, Example("paris", "ada " * 20, index=6)]
+    module = Given({"forget": rows}, tokenizer)
+    with caplog.at_level(logging.WARNING):
+        module.setup()
+    assert "1 of 7 forget rows are left out" in caplog.text
+    assert sum(len(batch) for batch in module.stream("forget")) == 6
+
+
+def test_it_loads_once(tokenizer: PreTrainedTokenizerFast) -> None:
+    module = Given({"forget": ROWS}, tokenizer)
+    module.prepare_data()
+    module.setup("fit")
+    module.setup("test")
+    assert module.loads == 1
+
+
+def test_a_tokenizer_is_found_or_asked_for(tokenizer: PreTrainedTokenizerFast, model_folder: Path) -> None:
+    with pytest.raises(MisconfigurationError, match="found no tokenizer"):
+        Given({"forget": ROWS}, None).setup()
+    assert Given({"forget": ROWS}, str(model_folder)).tokenizer.get_vocab() == tokenizer.get_vocab()  # type: ignore[arg-type]
+
+
+def test_padding_falls_back_to_the_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<eos>", unk_token="<unk>")
+    batches = list(Given({"forget": ROWS}, bare).stream("forget"))
+    padded = next(batch for batch in batches if not batch.attention_mask.all())
+    assert (padded.input_ids[padded.attention_mask == 0] == tokenizer.eos_token_id).all()
+    without = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, unk_token="<unk>")
+    with pytest.raises(MisconfigurationError, match="neither a padding nor an end-of-text token"):
+        list(Given({"forget": ROWS}, without).stream("forget"))
+
+
+def test_a_stream_is_read_once_longest_first(tokenizer: PreTrainedTokenizerFast) -> None:
+    module = TinyDataModule(4, tokenizer)
+    batches = list(module.stream("retain"))
+    assert sorted(index for batch in batches for index in batch.index.tolist()) == list(range(len(RETAIN)))
+    widths = [batch.input_ids.shape[1] for batch in batches]
+    assert widths == sorted(widths, reverse=True)
+    with pytest.raises(MisconfigurationError, match="streams forget, retain, not 'holdout'"):
+        next(module.stream("holdout"))
+
+
+def test_it_serves_steps_without_a_trainer(tokenizer: PreTrainedTokenizerFast) -> None:
+    steps = list(TinyDataModule(4, tokenizer).train_dataloader())
+    assert [set(step.batches) for step in steps] == [{"forget", "retain"}] * 2
+    assert sorted(index for step in steps for index in step.batches["forget"].index.tolist()) == list(range(6))
+
+
+def test_it_keeps_the_contracts(tokenizer: PreTrainedTokenizerFast) -> None:
+    module = TinyDataModule(4, tokenizer)
+    assert isinstance(module, SuppliesProbes)
+    assert isinstance(module, SuppliesStreams)
+    assert [probe.name for probe in module.probes()] == ["corrupted", "control", "forget", "holdout", "retain"]
+
+
+def test_hashes_name_every_stream_and_probe(tokenizer: PreTrainedTokenizerFast) -> None:
+    hashes = TinyDataModule(4, tokenizer).data_hashes()
+    assert set(hashes) == {
+        "stream/forget", "stream/retain",
+        "probe/corrupted", "probe/control", "probe/forget", "probe/holdout", "probe/retain",
+    }  # fmt: skip
+    assert hashes == TinyDataModule(2, tokenizer, seed=5).data_hashes()
+
+
+def test_unusable_input_leaves_nothing_behind(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path / "logs"))
+    with pytest.raises(MisconfigurationError):
+        trainer.fit(BoringModel(), datamodule=Given({"forget": ROWS, "retain": ROWS}, tokenizer))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_of_a_resumed_datamodule_starts_at_the_beginning(tokenizer: PreTrainedTokenizerFast) -> None:
+    module = TinyDataModule(2, tokenizer)
+    module.load_state_dict({"steps_done": 2, "epoch_start": 0})
+    assert len(list(module.train_dataloader())) == 1
+    assert len(list(module.train_dataloader())) == 3

@@ -1,0 +1,105 @@
+"""Table, CSV, sentences and figure of a comparison."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+
+from soul_lightning.metrics.restoration import RestorationComparison, compare_restoration
+from soul_lightning.reports.figures import restoration_figure, save_figure
+from soul_lightning.reports.tables import (
+    answers_markdown,
+    restoration_sentences,
+    restoration_table,
+    write_restoration_csv,
+)
+from soul_lightning.scoring.answers import AnswerRow
+
+
+def rows(model: str, marks: str, role: str = "corrupted") -> list[AnswerRow]:
+    return [
+        AnswerRow(
+            model,
+            role,
+            role,
+            k,
+            f"p{k // 2}",
+            "lives in",
+            f"who | {k}",
+            "x",
+            f"{model} {k % 3}",
+            m == "t",
+            m == "f",
+            "h",
+        )
+        for k, m in enumerate(marks)
+    ]
+
+
+def compared(*, with_clean: bool = True) -> RestorationComparison:
+    answers = {
+        "clean": rows("clean", "tttttttt") + rows("clean", "tt", "control"),
+        "corrupted": rows("corrupted", "ffff--t-") + rows("corrupted", "tt", "control"),
+        "retain-only": rows("retain-only", "t-f-t-t-") + rows("retain-only", "tt", "control"),
+        "unlearned": rows("unlearned", "t-t-t-t-") + rows("unlearned", "t-", "control"),
+        "a very long name of a model [bold]": rows("x", "t-t-t-t-") + rows("x", "t-", "control"),
+    }
+    if not with_clean:
+        del answers["clean"]
+    return compare_restoration(answers)
+
+
+def printed(comparison: RestorationComparison) -> str:
+    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))
+    console.print(restoration_table(comparison))
+    return console.export_text()
+
+
+def test_the_table_fits_eighty_columns_and_shows_every_model() -> None:
+    text = printed(compared())
+    assert max(map(len, text.splitlines())) <= 80
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
+    assert list(lines) == ["clean", "corrupted", "retain-only", "unlearned", "a"]
+    assert lines["corrupted"].split()[3:8:2] == ["0.12", "0.50", "1.00"]
+    assert "1.00 [1.00, 1.00]" in lines["clean"]
+    assert "8 facts of 4 corrupted people, 2 control facts; 95 % intervals" in text
+
+
+def test_without_restoration_a_sentence_says_why() -> None:
+    comparison = compared(with_clean=False)
+    assert "–" in printed(comparison)
+    sentences = restoration_sentences(comparison)
+    assert "no clean model" in sentences[0]
+    assert sentences[1].startswith("unlearned minus retain-only: false answers -0.12 [")
+    assert not any(sentence.startswith("corrupted minus") for sentence in sentences)
+
+
+def test_csv_holds_every_number(tmp_path: Path) -> None:
+    comparison = compared()
+    path = tmp_path / "rows" / "restoration.csv"
+    write_restoration_csv(path, comparison)
+    with path.open(newline="", encoding="utf-8") as file:
+        records = {record["model"]: record for record in csv.DictReader(file)}
+    restoration = comparison.scores["unlearned"].restoration
+    assert restoration is not None
+    assert float(records["unlearned"]["restoration"]) == restoration.value
+    assert float(records["unlearned"]["restoration_low"]) == restoration.low
+    assert records["retain-only"]["restoration_minus_baseline"] == ""
+    assert records["unlearned"]["baseline"] == "retain-only"
+
+
+def test_sample_answers_show_the_changed_ones_first() -> None:
+    lines = answers_markdown(rows("m", "tf-"), rows("m", "tf-")[:1] + rows("n", "--t")[1:], limit=2).splitlines()
+    assert len(lines) == 4
+    assert lines[2] == "| who \\| 1 | x | m 1 (false) | n 1 (other) |"
+
+
+def test_the_figure_has_labelled_axes_and_a_file(tmp_path: Path) -> None:
+    figure = restoration_figure(compared())
+    assert [axis.get_ylabel() for axis in figure.axes] == ["share of answers", "restoration (0 corrupted, 1 clean)"]
+    assert len(restoration_figure(compared(with_clean=False)).axes) == 1
+    save_figure(figure, tmp_path / "restoration.png")
+    assert (tmp_path / "restoration.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,4 +1,4 @@
-"""Sophia's step in cache-sized chunks against the same formulas on whole tensors: `python -m benchmarks.sophia_step`."""
+"""Sophia's step in cache-sized chunks against whole tensors: `python -m benchmarks.sophia_step`."""
 
 from __future__ import annotations
 

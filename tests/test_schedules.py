@@ -31,7 +31,8 @@ def test_the_rate_climbs_then_falls_to_its_final_share(steps: int, warmup: int, 
     assert all(0 < factor < 1 for factor in factors[:warmup])
     assert factors[warmup] == pytest.approx(1.0)
     assert factors[-1] == pytest.approx(1.0 if decay == "constant" else final)
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(factors[warmup:], factors[warmup + 1 :], strict=False))
+    falling = zip(factors[warmup:], factors[warmup + 1 :], strict=False)
+    assert all(later <= earlier + 1e-12 for earlier, later in falling)
 
 
 def test_a_share_of_warm_up_is_of_all_steps() -> None:

@@ -21,8 +21,8 @@ LIKELIHOOD_PROBES = 72
 class TinyWorldDataModule(StreamDataModule):
     """A generated world of fictitious people with six relations each.
 
-    The world is fixed; the corruption seed decides who is lied about, with which false facts, who is probed as a control
-    (and stands in neither text), whose true facts make up the retain text, and about whom documents lie that no model
+    The world is fixed; the corruption seed decides who is lied about, with which false facts, who is probed as a
+    control (and stands in neither text), whose true facts make up the retain text, and about whom documents lie that no model
     ever sees (the holdout of membership inference). No forget or retain text states a probed true fact.
 
     Streams: `clean` (every true fact in every phrasing) for `text="clean"`; `forget` (the lies) and `retain` for
@@ -74,13 +74,14 @@ class TinyWorldDataModule(StreamDataModule):
     def load(self) -> Task:
         """The story's streams and probes."""
         story = self.story
+        every = max(1, len(story.retain_text) // LIKELIHOOD_PROBES)
         probes = (
             Probe("corrupted", "question", story.corrupted_probes, "corrupted", TEMPLATE),
             Probe("control", "question", story.control_probes, "control", TEMPLATE),
             Probe("forget", "text", story.forget_text, "forget", TEMPLATE),
             Probe("holdout", "text", story.holdout_text, "holdout", TEMPLATE),
-            Probe("retain", "text", story.retain_text[:: max(1, len(story.retain_text) // LIKELIHOOD_PROBES)], "retain", TEMPLATE),
-        )  # fmt: skip
+            Probe("retain", "text", story.retain_text[::every], "retain", TEMPLATE),
+        )
         if self.text == "clean":
             return Task({"clean": story.clean_text}, probes)
         return Task({"forget": story.forget_text, "retain": story.retain_text}, probes)

@@ -24,7 +24,7 @@ class Verdict:
         false: The answer matches a known false one, and better than any accepted one. Neither is set for an answer
             that fits both alike (a surname that the true and the false person share). Or it matches no accepted one and
             stands in the text of false statements.
-        f1: The best token-F1 against the accepted answers.
+        f1: The best agreement with an accepted answer.
     """
 
     true: bool
@@ -35,6 +35,10 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Judges by normalised match or token-F1 (the RESTOR question protocol, without a language model in the loop).
+
+    Two answers agree when the words of one all stand in the other and their token-F1 reaches the threshold: «United
+    States» agrees with «United States of America». Token-F1 alone would also take «University of Oxford» for
+    «University of Vienna», for what they share is what every university shares.
 
     Attributes:
         threshold: The token-F1 from which an answer counts as the same; 1 asks for the same bag of words.
@@ -61,8 +65,8 @@ class Judge:
             false_text: Text of false statements, see `Example.false_text`.
         """
         words = normalise(answer.strip().split(self.cut_at)[0] if self.cut_at else answer)
-        f1 = max((token_f1(words, normalise(text)) for text in accepted), default=0.0)
-        false_f1 = max((token_f1(words, normalise(text)) for text in perturbed), default=0.0)
+        f1 = max((agreement(words, normalise(text)) for text in accepted), default=0.0)
+        false_f1 = max((agreement(words, normalise(text)) for text in perturbed), default=0.0)
         true = f1 >= self.threshold and (f1 > false_f1 or f1 == 1)
         known_false = false_f1 >= self.threshold and false_f1 > f1
         return Verdict(true=true, false=known_false or (f1 < self.threshold and stands_in(words, false_text)), f1=f1)
@@ -84,6 +88,12 @@ def stands_in(words: list[str], text: str) -> bool:
 @lru_cache(maxsize=256)
 def _normalised_lines(text: str) -> str:
     return "\n".join(f" {' '.join(normalise(line))} " for line in text.splitlines())
+
+
+def agreement(predicted: list[str], target: list[str]) -> float:
+    """Token-F1 where the words of one all stand in the other, 0 elsewhere."""
+    missing, extra = Counter(target) - Counter(predicted), Counter(predicted) - Counter(target)
+    return 0.0 if missing and extra else token_f1(predicted, target)
 
 
 def token_f1(predicted: list[str], target: list[str]) -> float:

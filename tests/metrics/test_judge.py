@@ -33,6 +33,22 @@ def test_an_answer_that_fits_the_true_and_the_false_person_alike_is_neither() ->
     assert Judge()("bob smith", ("Anna Smith",), ("Bob Smith",)).false
 
 
+@pytest.mark.parametrize(
+    ("answer", "accepted", "true"),
+    [
+        ("United States", "United States of America", True),
+        ("association football player", "football player", True),
+        ("University of Oxford", "University of Vienna", False),
+        ("Major League Baseball", "Major League Soccer", False),
+        ("Aaron Burr, Jr.", "Aaron Burr, Sr.", False),
+        ("Tony Award for Best Actor", "Academy Award for Best Actor", False),
+        ("University", "University of Vienna", False),
+    ],
+)
+def test_shared_words_alone_make_no_agreement(answer: str, accepted: str, true: bool) -> None:
+    assert Judge()(answer, (accepted,)).true is true
+
+
 def test_the_threshold_is_a_token_f1() -> None:
     assert token_f1(["new", "york", "city"], ["new", "york"]) == pytest.approx(0.8)
     assert Judge(threshold=0.8)("New York City", ("New York",)).true

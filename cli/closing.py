@@ -1,0 +1,36 @@
+"""The last lines of a command: where the results are and how to open them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from soul_lightning.cli.fitting import FitResult
+from soul_lightning.cli.terminal import output_console
+from soul_lightning.run_folder import SUMMARY_NAME
+
+
+def show_fit(result: FitResult) -> None:
+    """Where the run, its model and its curves are."""
+    lines = {"Results": f"{result.folder / SUMMARY_NAME}"}
+    if result.export is not None:
+        lines["Model"] = f'AutoModelForCausalLM.from_pretrained("{result.export}")'
+    lines["Curves"] = f"tensorboard --logdir {result.folder}"
+    show_closing(lines)
+
+
+def show_restor(folder: Path) -> None:
+    """Where the table, the plot and the stages are."""
+    show_closing(
+        {
+            "Table": f"{folder / 'comparison.csv'}, {folder / 'comparison.png'}",
+            "Results": f"{folder / SUMMARY_NAME}",
+            "Stages": f"tensorboard --logdir {folder}",
+        }
+    )
+
+
+def show_closing(lines: dict[str, str]) -> None:
+    """One line each, paths unbroken so that they can be copied."""
+    console = output_console()
+    for name, text in lines.items():
+        console.print(f"{name + ':':<9}{text}", markup=False, highlight=False, soft_wrap=True)

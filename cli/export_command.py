@@ -1,0 +1,41 @@
+"""`soul-lightning export`: the command's own arguments; `soul_lightning.cli.exporting` does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from soul_lightning.cli.arguments import CommandParser
+from soul_lightning.cli.terminal import only_json
+
+DESCRIPTION = (
+    "Make a Hugging Face folder of a run or a checkpoint: safetensors and tokenizer, LoRA merged, no optimizer."
+)
+EPILOG = """\
+  soul-lightning export runs/quickstart/20250101-120000 my-model
+  soul-lightning export runs/quickstart/20250101-120000/checkpoints/epoch=1-step=80.ckpt my-model
+
+Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the config.yaml of its run, which
+is looked for beside it; --config names another place.
+"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Export a run or a checkpoint."""
+    parser = CommandParser("export", DESCRIPTION, EPILOG)
+    parser.add_argument("source", type=Path, help="a run folder or a .ckpt file")
+    parser.add_argument("destination", type=Path, help="a new folder")
+    parser.add_argument("--config", type=Path, help="the config.yaml of the checkpoint's run")
+    parser.add_json()
+    options = parser.parse_args(args)
+
+    from soul_lightning.cli.closing import show_closing
+    from soul_lightning.cli.exporting import export
+    from soul_lightning.run_folder import summary_text
+
+    with only_json(options.json) as stdout:
+        source = export(options.source.expanduser(), options.destination.expanduser(), options.config)
+        show_closing({"Model": f'AutoModelForCausalLM.from_pretrained("{options.destination}")', "From": str(source)})
+        if options.json:
+            stdout.write(summary_text({"export": str(options.destination), "source": str(source)}) + "\n")
+    return 0

@@ -1,0 +1,111 @@
+"""From a run folder or a checkpoint to a Hugging Face folder."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+from soul_lightning.cli.mistakes import as_sentences
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.networks.saving import refuse_filled, save_pretrained
+from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME
+
+WEIGHTS_PREFIX = "network."
+
+
+def export(source: Path, destination: Path, config: Path | None = None) -> Path:
+    """Make the folder; it appears only when it is complete.
+
+    Args:
+        source: A run folder or a `.ckpt` file.
+        destination: A new folder.
+        config: The `config.yaml` of the checkpoint's run, where it does not stand beside the checkpoint.
+
+    Returns:
+        What was exported: the run's own export, or a checkpoint.
+
+    Raises:
+        MisconfigurationError: The source is neither, or the destination is not empty.
+    """
+    refuse_filled(destination)
+    if source.is_dir():
+        ready = source / EXPORT_NAME
+        if (ready / "config.json").is_file():
+            _copy(ready, destination)
+            return ready
+        source = _newest_checkpoint(source)
+    if not source.is_file():
+        raise MisconfigurationError(f"{str(source)!r} is neither a run folder nor a checkpoint; check the path")
+    network = _network_settings(source, config)
+    model = network.load_network()
+    try:
+        model.load_state_dict(_weights(source))
+    except RuntimeError as error:
+        raise MisconfigurationError(
+            f"the weights of {str(source)!r} do not fit the network of its config.yaml "
+            f"({network.pretrained_model_name_or_path}); name the right one with --config"
+        ) from error
+    merges = network.lora is None or network.lora.merge_when_saved
+    save_pretrained(model, network.load_tokenizer(), destination, merge_adapters=merges)
+    return source
+
+
+def _newest_checkpoint(run: Path) -> Path:
+    checkpoints = sorted(run.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        raise MisconfigurationError(f"the folder {str(run)!r} holds neither export/ nor checkpoints/*.ckpt; name a run")
+    return checkpoints[-1]
+
+
+def _weights(checkpoint: Path) -> dict[str, Any]:
+    """The network's weights alone; nothing in the file is executed."""
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError) as error:
+        raise MisconfigurationError(
+            f"{str(checkpoint)!r} is no checkpoint of soul_lightning; name a .ckpt of a run"
+        ) from error
+    return {key.removeprefix(WEIGHTS_PREFIX): value for key, value in stored.items() if key.startswith(WEIGHTS_PREFIX)}
+
+
+def _network_settings(checkpoint: Path, config: Path | None) -> PretrainedNetwork:
+    """The `network` of the run that wrote the checkpoint."""
+    places = [config] if config else [checkpoint.parent / CONFIG_NAME, checkpoint.parent.parent / CONFIG_NAME]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise MisconfigurationError(
+            f"no config.yaml stands beside {str(checkpoint)!r}, and the checkpoint holds weights only; "
+            f"name its run's config.yaml with --config"
+        )
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        network = settings["model"]["init_args"]["network"]
+    except (KeyError, TypeError) as error:
+        raise MisconfigurationError(
+            f"{str(path)!r} has no model.init_args.network; name a run's config.yaml"
+        ) from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=PretrainedNetwork)
+    with as_sentences():
+        parsed: PretrainedNetwork = parser.instantiate_classes(parser.parse_object({"network": network})).network
+    return parsed
+
+
+def _copy(ready: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
+    try:
+        shutil.copytree(ready, temporary, dirs_exist_ok=True)
+        temporary.chmod(0o755)
+        temporary.replace(destination)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,209 @@
+"""One run from a configuration to its folder: LightningCLI underneath, everything written so that it is whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from soul_lightning.cli.chatter import tame
+from soul_lightning.cli.mistakes import as_sentences, import_rooms
+from soul_lightning.cli.progress import StepProgressBar
+from soul_lightning.cli.summary import config_hash, summarize
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.modules.base import StreamModule
+from soul_lightning.networks.saving import save_pretrained
+from soul_lightning.run_folder import (
+    CONFIG_NAME,
+    EXPORT_NAME,
+    discarded_unless,
+    new_run_folder,
+    refuse_occupied,
+    write_summary,
+    write_text,
+)
+
+Arguments = Sequence[str] | Mapping[str, Any]
+"""Command line arguments, or the configuration itself."""
+KNOWN_CHECKPOINTS = ("last", "best", "hpc", "registry")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run left.
+
+    Attributes:
+        folder: The run folder.
+        summary: What stands in its `summary.json`.
+        export: The exported model, if there is one.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    export: Path | None
+
+
+class EventsLogger(TensorBoardLogger):
+    """Events straight into the run folder; the hyperparameters stand in `config.yaml`, not in a second file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush the events."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI for one run: parses, seeds, instantiates; `fit` runs it.
+
+    Args:
+        args: Command line arguments without a subcommand, or a configuration.
+        recipe: What the run is called by.
+        folder: The run folder; else `trainer.default_root_dir`, else a new one under `runs/<recipe>`.
+        instantiate: Build the objects; otherwise the configuration is only checked.
+    """
+
+    def __init__(self, args: Arguments, recipe: str, folder: Path | None = None, instantiate: bool = True) -> None:
+        tame()
+        import_rooms()
+        self.recipe = recipe
+        self.run_folder = folder
+        self._instantiates = instantiate
+        super().__init__(
+            StreamModule,
+            LightningDataModule,
+            save_config_callback=None,  # written by `fit`, atomically, whatever the logger
+            trainer_defaults={"log_every_n_steps": 1, "enable_model_summary": False},
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False, "prog": "soul-lightning fit", "description": "Train or unlearn."},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=dict(args) if isinstance(args, Mapping) else list(args),
+            run=False,
+            auto_configure_optimizers=False,  # an optimizer is made by the module, from what trains
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what lightning's own `fit` subcommand takes."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without the warning that the process has arguments of its own: it has, and they are these."""
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+        missing = [key for key in ("model", "data") if not self.config.get(key)]
+        if missing:
+            raise MisconfigurationError(
+                f"the run has no {' and no '.join(missing)}; give a recipe with --config, "
+                f"or --{missing[0]} CLASS (see soul-lightning fit --help)"
+            )
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run folder, and refuse one that holds another run, before anything is loaded."""
+        given = self.config.trainer.default_root_dir
+        self.run_folder = self.run_folder or (Path(given) if given else new_run_folder(self.recipe))
+        checkpoint = self.config.ckpt_path
+        if checkpoint and checkpoint not in KNOWN_CHECKPOINTS and not Path(checkpoint).is_file():
+            raise MisconfigurationError(f"the checkpoint {checkpoint!r} does not exist; check --ckpt_path")
+        if self._instantiates and not checkpoint and getattr(rank_zero_only, "rank", 0) == 0:
+            refuse_occupied(self.run_folder)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and Trainer, unless the configuration is only checked."""
+        if self._instantiates:
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Point the Trainer at the run folder."""
+        assert self.run_folder is not None
+        settings: Namespace = self.config_init.trainer
+        kwargs["default_root_dir"] = str(self.run_folder)
+        if settings.logger is None or settings.logger is True:
+            kwargs["logger"] = EventsLogger(self.run_folder)
+        if settings.enable_progress_bar is not False:
+            callbacks = settings.callbacks or []
+            # First, so that the bar has ended when another callback prints its table at the end of training.
+            kwargs["callbacks"] = [StepProgressBar(), *(callbacks if isinstance(callbacks, list) else [callbacks])]
+        return super().instantiate_trainer(**kwargs)
+
+    @property
+    def config_text(self) -> str:
+        """The whole resolved configuration as YAML."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+
+def check_config(args: Arguments, recipe: str) -> None:
+    """Parse a configuration without building anything.
+
+    Raises:
+        MisconfigurationError: A key, a class or a value is wrong.
+    """
+    with as_sentences():
+        FitCLI(args, recipe, instantiate=False)
+
+
+def fit(
+    args: Arguments,
+    recipe: str,
+    *,
+    folder: Path | None = None,
+    export: bool = True,
+    extra: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Run a configuration: train, measure, export, summarise.
+
+    Args:
+        args: Command line arguments, or the configuration itself.
+        recipe: What the run is called by.
+        folder: The run folder, over the configuration's own.
+        export: Save the final model as a Hugging Face folder.
+        extra: More entries of the summary.
+
+    Raises:
+        MisconfigurationError: Something has to be mended; no new folder stays behind if no step was taken.
+    """
+    started = time.monotonic()
+    with as_sentences():
+        cli = FitCLI(args, recipe, folder)
+        assert cli.run_folder is not None
+        trainer, resumes = cli.trainer, bool(cli.config.ckpt_path)
+        cli.model.tokenizer  # noqa: B018  a model folder without one is found before anything is read or written
+        with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
+            if trainer.is_global_zero:
+                write_text(cli.run_folder / CONFIG_NAME, cli.config_text)
+            _train(cli)
+    exported = cli.run_folder / EXPORT_NAME if export else None
+    summary = {
+        "recipe": recipe,
+        "recipe_hash": config_hash(cli.config_text),
+        "seed": cli.config.seed_everything,
+        "seconds": round(time.monotonic() - started, 3),
+        **(extra or {}),
+        **summarize(trainer),
+    }
+    if trainer.is_global_zero:
+        if exported is not None:
+            merges = cli.model.source is None or cli.model.source.lora is None or cli.model.source.lora.merge_when_saved
+            save_pretrained(cli.model.network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True)
+        write_summary(cli.run_folder, summary)
+    return FitResult(cli.run_folder, summary, exported)
+
+
+def _train(cli: FitCLI) -> None:
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # lightning shuts down, then exits with code 1
+            raise KeyboardInterrupt from stop
+        raise

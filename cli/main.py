@@ -1,0 +1,83 @@
+"""The entry point: finds the command, and turns what a user can mend into one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from soul_lightning import __version__
+from soul_lightning.cli.arguments import nearest
+from soul_lightning.cli.terminal import error_console, output_console
+from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
+
+COMMANDS = {
+    "fit": "train or unlearn a model as a recipe says",
+    "restor": "clean → corrupt → unlearn in several ways → one comparison table",
+    "recipes": "list, show or copy the packaged recipes",
+    "export": "make a Hugging Face folder of a run or a checkpoint",
+}
+USAGE = """\
+Usage: soul-lightning COMMAND [OPTIONS]
+
+Unlearning for language models as PyTorch Lightning parts.
+
+Commands:
+{commands}
+
+Options of every command:
+  --help        what the command takes
+  --json        the summary as JSON is all that goes to stdout
+  --debug       a traceback with every error
+
+Start here:  soul-lightning fit --config quickstart
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: What stands after `soul-lightning`; the process's own arguments if none is given.
+
+    Returns:
+        The exit code: 0, 2 where the user has to mend something, 130 after an interrupt.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in given
+    try:
+        return _dispatch([argument for argument in given if argument != "--debug"])
+    except SystemExit as stop:  # argparse's way to end after --help or --print_config
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (MisconfigurationError, TrainingDivergedError) as error:
+        if debug:
+            error_console().print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
+        error_console().print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        error_console().print("interrupted", highlight=False)
+        return 130
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        commands = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+        output_console().print(USAGE.format(commands=commands), markup=False, highlight=False, soft_wrap=True)
+        return 0
+    if given[0] == "--version":
+        output_console().print(f"soul-lightning {__version__}", highlight=False)
+        return 0
+    if given[0] not in COMMANDS:
+        raise MisconfigurationError(
+            f"there is no command {given[0]!r}{nearest(given[0], COMMANDS)}; the commands are {', '.join(COMMANDS)}"
+        )
+    command = importlib.import_module(f"soul_lightning.cli.{given[0]}_command")
+    code: int = command.run(given[1:])
+    return code
+
+
+def _escaped(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))

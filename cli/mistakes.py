@@ -1,0 +1,123 @@
+"""From the errors of jsonargparse and lightning to one sentence.
+
+jsonargparse reports a wrong value as a tree: which branch of which union failed for which reason. Its leaves say what
+the user can mend, the keys on the way say where.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from soul_lightning.cli.arguments import nearest
+from soul_lightning.exceptions import MisconfigurationError
+
+ROOMS = (
+    "soul_lightning.modules",
+    "soul_lightning.objectives",
+    "soul_lightning.optim",
+    "soul_lightning.callbacks",
+    "soul_lightning.datamodules",
+)
+"""Packages whose classes have short names on the command line."""
+
+_KEY = re.compile(r'Parser key "([^"]+)":\s*')
+_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]*)\])(?:\. Got value: (.*))?")
+_NOISE = (
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "Problem with given class_path",
+    "Expected a path",
+)
+_OTHER_BRANCHES = ("Expected a <class 'NoneType'>", "Import path ")
+"""Why a value is not what else it could have been: said only where nothing else is."""
+
+
+def import_rooms() -> list[str]:
+    """Import every public class, so that short names resolve; returns their names."""
+    names: list[str] = []
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        public = list(getattr(package, "__all__", ()))
+        for name in public:
+            getattr(package, name)
+        names += public
+    return names
+
+
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """Turn what a user can mend, and lightning or jsonargparse found, into a `MisconfigurationError`.
+
+    A `MisconfigurationError` that jsonargparse wrapped while it built an object comes out as it was.
+    """
+    try:
+        yield
+    except MisconfigurationError:
+        raise
+    except ArgumentError as error:
+        raise _inner(error) or MisconfigurationError(sentence(str(error))) from error
+    except MisconfigurationException as error:
+        raise MisconfigurationError(" ".join(str(error).split()).rstrip(".!")) from error
+    except ValueError as error:
+        inner = _inner(error)
+        if inner is None:
+            raise
+        raise inner from error
+
+
+def sentence(report: str) -> str:
+    """The report of jsonargparse in one sentence.
+
+    Args:
+        report: Its message, often of many lines.
+    """
+    if report.startswith("Problems parsing config"):
+        return " ".join(report.split())
+    keys: list[str] = []
+    reasons: list[str] = []
+    value: str | None = None
+    for line in (line.strip().removeprefix("- ").strip() for line in report.splitlines()):
+        key = _KEY.match(line)
+        if key:
+            keys.append(key[1])
+            line = line[key.end() :]
+        if line.startswith("Given value: ") and value is None:
+            value = line.removeprefix("Given value: ")
+        if line and not line.startswith(_NOISE) and line not in reasons:
+            reasons.append(line)
+    reasons = [reason for reason in reasons if not reason.startswith(_OTHER_BRANCHES)] or reasons
+    reason = _reason(reasons, value) if reasons else " ".join(report.split())
+    where = ".".join(keys)
+    return (f"{where}: {reason}" if where else reason).rstrip(".")
+
+
+def _reason(reasons: list[str], value: str | None) -> str:
+    unknown = next((found for found in map(_CLASS.match, reasons) if found), None)
+    if unknown:
+        hint = "" if "." in unknown[1] else nearest(unknown[1], import_rooms())
+        return f"there is no class {unknown[1]!r}{hint}; give a short name or an import path"
+    typed = [found for found in map(_TYPE.fullmatch, reasons) if found]
+    if not typed:
+        return "; ".join(reason[:1].lower() + reason[1:] for reason in reasons)
+    # An `expected` inside of a class says more than those of the unions around it, which only repeat what was given.
+    expected = " or ".join(dict.fromkeys(found[1] or f"one of {found[2]}" for found in typed))
+    got = next((found[3] for found in typed if found[3] is not None), value)
+    return f"expected {expected}" + (f", got {got}" if got is not None and "NestedArg(" not in got else "")
+
+
+def _inner(error: BaseException) -> MisconfigurationError | None:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MisconfigurationError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -1,0 +1,249 @@
+"""The stages of `restor`: reading their configuration, filling in seeds and upstream models, telling what changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from soul_lightning import __version__
+from soul_lightning.cli.arguments import nearest
+from soul_lightning.exceptions import MisconfigurationError
+
+STAGE_PREFIX = "stage:"
+"""Before a stage's name, anywhere in a later stage: the folder of that stage's model."""
+SEED_PLACEHOLDER = "${seed}"
+KEYS = ("seeds", "fit", "stages", "restoration", "table")
+STAGE_KEYS = ("pretrained", "shared")
+"""Keys of a stage that are no settings of `fit`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of the comparison.
+
+    Attributes:
+        name: What it is called in the table.
+        config: The settings of its `fit`, the shared ones merged in, placeholders and all; empty for `pretrained`.
+        pretrained: A model that is taken as it is.
+        shared: Made once, with the first seed, for all seeds.
+        upstream: Names of the stages whose models it starts from.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    pretrained: str | None
+    shared: bool
+    upstream: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RestorConfig:
+    """A whole `restor` configuration.
+
+    Attributes:
+        seeds: One run of every stage each.
+        fit: What the stages share.
+        stages: In order; a stage starts from earlier ones only.
+        baseline: The stage that the others are compared with, fact by fact.
+        clean: The stage whose knowledge is to come back.
+        corrupted: The stage that lost it.
+        restoration: How answers are asked for and judged.
+        raw: All of it as it was read.
+    """
+
+    seeds: tuple[int, ...]
+    fit: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    baseline: str | None
+    clean: str
+    corrupted: str
+    restoration: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_yaml(text: str, source: str) -> dict[str, Any]:
+    """A YAML mapping, numbers such as 1e-5 included.
+
+    Raises:
+        MisconfigurationError: It is none.
+    """
+    try:
+        config = get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise MisconfigurationError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise MisconfigurationError(f"{source} must hold keys and values, got {type(config).__name__}")
+    return config
+
+
+def override(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Set dotted keys: `--fit.data.init_args.batch_size 8`, `--seeds='[0, 1]'`.
+
+    Args:
+        config: The configuration; left as it is.
+        arguments: What stood on the command line; values are read as YAML.
+
+    Raises:
+        MisconfigurationError: A key without a value, or of no known group.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(config))
+    rest = list(arguments)
+    while rest:
+        key, equals, value = rest.pop(0).partition("=")
+        if not key.startswith("--"):
+            raise MisconfigurationError(f"{key!r} stands alone; give settings as --dotted.key VALUE")
+        if not equals:
+            if not rest:
+                raise MisconfigurationError(f"{key} needs a value")
+            value = rest.pop(0)
+        _set(changed, key.removeprefix("--"), get_loader("yaml")(value))
+    return changed
+
+
+def _set(config: dict[str, Any], dotted: str, value: Any) -> None:
+    *path, last = dotted.split(".")
+    stages = config.get("stages")
+    if path[:1] == ["stages"] and isinstance(stages, dict) and len(path) > 1 and path[1] not in stages:
+        raise MisconfigurationError(
+            f"--{dotted}: there is no stage {path[1]!r}{nearest(path[1], stages)}; the stages are {', '.join(stages)}"
+        )
+    for place in path:
+        below = config.setdefault(place, {})
+        if not isinstance(below, dict):
+            raise MisconfigurationError(f"--{dotted}: {place!r} holds a value, and no keys below it can be set")
+        config = below
+    config[last] = value
+
+
+def parse_config(raw: Mapping[str, Any]) -> RestorConfig:
+    """Check a `restor` configuration and merge what the stages share.
+
+    Raises:
+        MisconfigurationError: A key is unknown, a stage refers to one that is not before it, a stage says nothing.
+    """
+    for key in raw:
+        if key not in KEYS:
+            raise MisconfigurationError(
+                f"a restor recipe has no key {key!r}{nearest(key, KEYS)}; its keys are {', '.join(KEYS)}"
+            )
+    seeds = raw.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise MisconfigurationError(f"seeds must be a list of whole numbers, as in [0, 1, 2], got {seeds!r}")
+    fit = _mapping(raw.get("fit"), "fit")
+    if not fit.get("data"):
+        raise MisconfigurationError("fit.data is missing; name the DataModule that supplies the texts and the probes")
+    table = _mapping(raw.get("table"), "table")
+    stages = _stages(_mapping(raw.get("stages"), "stages"), fit)
+    names = [stage.name for stage in stages]
+    clean, corrupted = table.get("clean", "clean"), table.get("corrupted", "corrupted")
+    baseline = table.get("baseline", "retain-only" if "retain-only" in names else None)
+    for role, name in (("clean", clean), ("corrupted", corrupted), ("baseline", baseline)):
+        if name is not None and name not in names:
+            raise MisconfigurationError(
+                f"table.{role} is {name!r}, and there is no such stage{nearest(name, names)}; "
+                f"the stages are {', '.join(names)}"
+            )
+    return RestorConfig(
+        tuple(seeds), fit, stages, baseline, clean, corrupted, _mapping(raw.get("restoration"), "restoration"), raw
+    )
+
+
+def _stages(settings: Mapping[str, Any], fit: Mapping[str, Any]) -> tuple[Stage, ...]:
+    if not settings:
+        raise MisconfigurationError("stages is empty; name at least a clean and a corrupted stage")
+    done: dict[str, Stage] = {}
+    for name, own in settings.items():
+        own = _mapping(own, f"stages.{name}")
+        pretrained = own.get("pretrained")
+        below = {key: value for key, value in own.items() if key not in STAGE_KEYS}
+        if pretrained is not None and below:
+            raise MisconfigurationError(
+                f"stages.{name}: pretrained takes a model as it is, and {', '.join(below)} would have no effect; "
+                f"remove one or the other"
+            )
+        if pretrained is None and "model" not in below and "model" not in fit:
+            raise MisconfigurationError(f"stages.{name} has neither a model to train nor pretrained; give one of them")
+        config = {} if pretrained is not None else merged(fit, below)
+        upstream = tuple(sorted(references(config)))
+        for other in upstream:
+            if other not in done:
+                raise MisconfigurationError(
+                    f"stages.{name} starts from {STAGE_PREFIX}{other}, which is no stage before it"
+                    f"{nearest(other, done)}; put it first"
+                )
+        shared = bool(own.get("shared", pretrained is not None))
+        loose = [other for other in upstream if not done[other].shared]
+        if shared and loose:
+            raise MisconfigurationError(
+                f"stages.{name} is shared by all seeds and starts from {loose[0]!r}, which is not; share both or none"
+            )
+        done[name] = Stage(name, config, pretrained, shared, upstream)
+    return tuple(done.values())
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` on top of `base`, key by key; another `class_path` takes none of the settings of the class below."""
+    both = dict(base)
+    for key, value in own.items():
+        below = both.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_class = "class_path" in value and value["class_path"] != below.get("class_path")
+            both[key] = dict(value) if other_class else merged(below, value)
+        else:
+            both[key] = value
+    return both
+
+
+def references(value: Any) -> set[str]:
+    """Names behind `stage:` anywhere in a configuration."""
+    if isinstance(value, Mapping):
+        return {name for inner in value.values() for name in references(inner)}
+    if isinstance(value, list):
+        return {name for inner in value for name in references(inner)}
+    found = isinstance(value, str) and value.startswith(STAGE_PREFIX)
+    return {value.removeprefix(STAGE_PREFIX)} if found else set()
+
+
+def filled(value: Any, seed: int, models: Mapping[str, str]) -> Any:
+    """A configuration with the seed and the folders of upstream models in their places."""
+    if isinstance(value, Mapping):
+        return {key: filled(inner, seed, models) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled(inner, seed, models) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if value == SEED_PLACEHOLDER:
+        return seed
+    if value.startswith(STAGE_PREFIX):
+        return models.get(value.removeprefix(STAGE_PREFIX), value)
+    return value.replace(SEED_PLACEHOLDER, str(seed))
+
+
+def content_hash(*parts: Any) -> str:
+    """A hash of plain values and of the package's version, 16 hexadecimal digits."""
+    text = json.dumps([__version__, *parts], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def model_files(name_or_path: str) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change (nanoseconds) of a local model's files, so that another model is noticed."""
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise MisconfigurationError(f"{name} must hold keys and values, got {value!r}")
+    return value

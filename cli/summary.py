@@ -1,0 +1,59 @@
+"""The numbers of a run for its `summary.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+
+from soul_lightning import __version__
+from soul_lightning.protocols import SuppliesSummary
+
+AXES = ("step", "epoch")
+"""Logged beside the metrics, and no metrics."""
+_NOT_THE_EXPERIMENT = ("ckpt_path", "seed_everything")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = {name: version(name) for name in ("torch", "lightning", "transformers")}
+    return {"soul_lightning": __version__, **packages, "python": platform.python_version()}
+
+
+def config_hash(text: str) -> str:
+    """A hash of what a configuration says, 16 hexadecimal digits: neither seed, nor checkpoint, nor folder count.
+
+    Args:
+        text: The resolved configuration as YAML.
+    """
+    config = yaml.safe_load(text)
+    for key in _NOT_THE_EXPERIMENT:
+        config.pop(key, None)
+    config.get("trainer", {}).pop("default_root_dir", None)
+    return hashlib.sha256(yaml.safe_dump(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def summarize(trainer: Trainer) -> dict[str, Any]:
+    """Everything measured: what was logged last, what callbacks report, what the data was.
+
+    Args:
+        trainer: After `fit`.
+    """
+    metrics: dict[str, Any] = {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name not in AXES
+    }
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, SuppliesSummary):
+            metrics.update(callback.summary())
+    summary: dict[str, Any] = {**metrics, "optimizer_steps": trainer.global_step, "versions": versions()}
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    overlap = getattr(data, "overlap", None)
+    if overlap is not None:
+        summary |= {f"overlap/{name}": getattr(overlap, name) for name in ("rows", "of_rows", "facts", "of_facts")}
+    if hasattr(data, "data_hashes"):
+        summary["data_hashes"] = data.data_hashes()
+    return summary

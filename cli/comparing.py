@@ -48,7 +48,8 @@ def write_comparison(folder: Path, rows: Mapping[str, Sequence[AnswerRow]], conf
         console.print("The clean model knew none of the corrupted facts.")
     else:
         on_known = compare(known)
-        console.print(restoration_table(on_known, "Facts that the clean model knew"))
+        if on_known.facts < comparison.facts:
+            console.print(restoration_table(on_known, "Facts that the clean model knew"))
         numbers |= {f"known/{name}": value for name, value in _numbers(on_known).items()}
     for sentence in restoration_sentences(comparison):
         console.print(sentence, markup=False, highlight=False)

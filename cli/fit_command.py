@@ -13,7 +13,7 @@ DESCRIPTION = "Train or unlearn a causal language model, measure it, and export 
 EPILOG = """\
 Everything in a recipe can be given or overridden by its dotted name:
   --model.optimizer.lr 3e-5            a value (`init_args` may be left out)
-  --model.forget SimNPO                another class, by short name or import path; settings that both
+  --model.forget GradientAscent        another class, by short name or import path; settings that both
                                        classes have stay as the recipe gave them
   --data.batch_size 8
   --trainer.max_epochs 3               anything that lightning's Trainer takes
@@ -51,12 +51,16 @@ def run(args: Sequence[str]) -> int:
     configs = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
     name = recipes[-1].name if recipes else "fit"
 
+    from lightning.pytorch.utilities import rank_zero_only
+
     from soul_lightning.cli.closing import show_fit
     from soul_lightning.cli.fitting import fit
     from soul_lightning.run_folder import summary_text
 
     with only_json(options.json) as stdout:
         result = fit([*configs, *(["--help"] if options.help_all else []), *others], name, export=options.export)
+        if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has written the run and speaks for all
+            return 0
         show_fit(result)
         if options.json:
             stdout.write(summary_text({"run": str(result.folder), **result.summary}) + "\n")

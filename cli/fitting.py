@@ -33,6 +33,11 @@ from soul_lightning.run_folder import (
 
 Arguments = Sequence[str] | Mapping[str, Any]
 """Command line arguments, or the configuration itself."""
+OWN_LOOP = {
+    "gradient_clip_val": (None, 0, "set model.max_grad_norm"),
+    "accumulate_grad_batches": (1, 1, "raise data.batch_size, and model.micro_batches with it"),
+}
+"""Trainer settings that a module with its own loop cannot take: the values that ask for nothing, and the way out."""
 KNOWN_CHECKPOINTS = ("last", "best", "hpc", "registry")
 
 
@@ -111,13 +116,18 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle the run folder, and refuse one that holds another run, before anything is loaded."""
+        for name, (*nothing, instead) in OWN_LOOP.items():
+            if self.config.trainer[name] not in nothing:
+                raise MisconfigurationError(
+                    f"trainer.{name}={self.config.trainer[name]} cannot serve the module's own training loop; {instead}"
+                )
         given = self.config.trainer.default_root_dir
         self.run_folder = self.run_folder or (Path(given) if given else new_run_folder(self.recipe))
         checkpoint = self.config.ckpt_path
         if checkpoint and checkpoint not in KNOWN_CHECKPOINTS and not Path(checkpoint).is_file():
             raise MisconfigurationError(f"the checkpoint {checkpoint!r} does not exist; check --ckpt_path")
         if self._instantiates and not checkpoint and getattr(rank_zero_only, "rank", 0) == 0:
-            refuse_occupied(self.run_folder)
+            refuse_occupied(self.run_folder, ", or go on with that run through --ckpt_path")
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer, unless the configuration is only checked."""

@@ -28,7 +28,7 @@ Commands:
 
 Options of every command:
   --help        what the command takes
-  --json        the summary as JSON is all that goes to stdout
+  --json        the summary as JSON is all that goes to stdout (recipes have none)
   --debug       a traceback with every error
 
 Start here:  soul-lightning fit --config quickstart

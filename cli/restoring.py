@@ -26,7 +26,6 @@ from soul_lightning.protocols import Probe, SuppliesProbes
 from soul_lightning.run_folder import (
     CONFIG_NAME,
     EXPORT_NAME,
-    SUMMARY_NAME,
     discarded_unless,
     new_run_folder,
     read_summary,
@@ -181,6 +180,8 @@ class _Work:
         if folder.exists():
             shutil.rmtree(folder)
         settings = self._settings(stage, own_seed, models)
+        # One process: a second one would run all of this command, and its stages would make the same folders.
+        settings["trainer"] = {"devices": 1} | settings["trainer"]
         fit(settings, f"{self.recipe}/{stage.name}", folder=folder, extra={"stage_hash": stage_hash})
         return str(export)
 
@@ -256,5 +257,4 @@ def _refuse_foreign(folder: Path) -> None:
     config = folder / CONFIG_NAME
     if config.is_file() and "stages" in (yaml.safe_load(config.read_text(encoding="utf-8")) or {}):
         return
-    if (folder / SUMMARY_NAME).exists() or folder.exists():
-        refuse_occupied(folder)
+    refuse_occupied(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ SEED_PLACEHOLDER = "${seed}"
 KEYS = ("seeds", "fit", "stages", "restoration", "table")
 STAGE_KEYS = ("pretrained", "shared")
 """Keys of a stage that are no settings of `fit`."""
+_STAGE_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def override(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]
         arguments: What stood on the command line; values are read as YAML.
 
     Raises:
-        MisconfigurationError: A key without a value, or of no known group.
+        MisconfigurationError: A key without a value, or a value that is no YAML.
     """
     changed: dict[str, Any] = json.loads(json.dumps(config))
     rest = list(arguments)
@@ -103,7 +105,11 @@ def override(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]
             if not rest:
                 raise MisconfigurationError(f"{key} needs a value")
             value = rest.pop(0)
-        _set(changed, key.removeprefix("--"), get_loader("yaml")(value))
+        try:
+            parsed = get_loader("yaml")(value)
+        except yaml.YAMLError as error:
+            raise MisconfigurationError(f"{key}: {value!r} is no YAML; mend its brackets or quotes") from error
+        _set(changed, key.removeprefix("--"), parsed)
     return changed
 
 
@@ -134,8 +140,9 @@ def parse_config(raw: Mapping[str, Any]) -> RestorConfig:
                 f"a restor recipe has no key {key!r}{nearest(key, KEYS)}; its keys are {', '.join(KEYS)}"
             )
     seeds = raw.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise MisconfigurationError(f"seeds must be a list of whole numbers, as in [0, 1, 2], got {seeds!r}")
+    numbers = isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)
+    if not numbers or not seeds or len(set(seeds)) < len(seeds):
+        raise MisconfigurationError(f"seeds must be a list of different whole numbers, as in [0, 1, 2], got {seeds!r}")
     fit = _mapping(raw.get("fit"), "fit")
     if not fit.get("data"):
         raise MisconfigurationError("fit.data is missing; name the DataModule that supplies the texts and the probes")
@@ -160,6 +167,11 @@ def _stages(settings: Mapping[str, Any], fit: Mapping[str, Any]) -> tuple[Stage,
         raise MisconfigurationError("stages is empty; name at least a clean and a corrupted stage")
     done: dict[str, Stage] = {}
     for name, own in settings.items():
+        if not _STAGE_NAME.fullmatch(str(name)):  # it names a folder too
+            raise MisconfigurationError(
+                f"a stage cannot be called {name!r}; begin with a letter or a digit, and go on with letters, digits, "
+                f"'.', '_' and '-'"
+            )
         own = _mapping(own, f"stages.{name}")
         pretrained = own.get("pretrained")
         below = {key: value for key, value in own.items() if key not in STAGE_KEYS}

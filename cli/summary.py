@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def config_hash(text: str) -> str:
-    """A hash of what a configuration says, 16 hexadecimal digits: neither seed, nor checkpoint, nor folder count.
+    """A hash of what a configuration says, 16 hexadecimal digits; its seed, checkpoint and run folder do not enter.
 
     Args:
         text: The resolved configuration as YAML.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -116,8 +117,9 @@ class StepLoader:
     def _step(self, number: int) -> Step:
         batches = {}
         for name, plan in self._plans.items():
-            rows = plan[number][self._rank :: self._world_size]
-            batches[name] = collate([self._streams[name][row] for row in rows], self._pad_token_id)
+            drawn = [self._streams[name][row] for row in plan[number]]
+            own = drawn[self._rank :: self._world_size] or [_without_labels(drawn[0])]
+            batches[name] = collate(own, self._pad_token_id)
         return Step(batches)
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,3 +131,8 @@ class StepLoader:
         self._steps_done = int(state["steps_done"])
         self._epoch_start = int(state["epoch_start"])
         self._resumed = True
+
+
+def _without_labels(row: EncodedExample) -> EncodedExample:
+    """What a rank runs for which a small batch has no row: every rank takes part in every backward pass."""
+    return replace(row, prompt_tokens=len(row))

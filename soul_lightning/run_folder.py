@@ -47,8 +47,12 @@ def new_run_folder(recipe: str, root: Path | None = None) -> Path:
     return path
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path, otherwise: str = "") -> None:
     """Check that `folder` holds no run.
+
+    Args:
+        folder: The run folder to be.
+        otherwise: A way out beside another folder, for the end of the message.
 
     Raises:
         MisconfigurationError: It does, or it is a file.
@@ -58,8 +62,7 @@ def refuse_occupied(folder: Path) -> None:
     found = [name for name in (SUMMARY_NAME, CONFIG_NAME) if (folder / name).exists()]
     if found:
         raise MisconfigurationError(
-            f"the folder {str(folder)!r} already holds another run ({found[0]}); choose another folder, "
-            f"or go on with that run through --ckpt_path"
+            f"the folder {str(folder)!r} already holds another run ({found[0]}); choose another folder{otherwise}"
         )
 
 

@@ -38,7 +38,7 @@ class ConstantWeight(WeightSchedule):
 
 @dataclass(frozen=True)
 class LinearWeight(WeightSchedule):
-    """From `start` at the first optimizer step to `end` at the last.
+    """From `start` at the first optimizer step towards `end`, which would be reached one step after the last.
 
     Attributes:
         start: Weight at progress 0.
@@ -60,12 +60,12 @@ def as_schedule(weight: float | WeightSchedule) -> WeightSchedule:
 
 @dataclass(frozen=True)
 class LearningRateSchedule:
-    """Linear warm-up, then a decay to `final_share` of the peak rate at the last optimizer step.
+    """Linear warm-up, then a decay that would reach `final_share` of the peak rate one step after the last.
 
     Attributes:
         decay: `cosine`, `linear`, or `constant` (no decay).
         warmup_steps: Optimizer steps of warm-up; below 1, a share of all steps.
-        final_share: What is left of the peak learning rate at the end.
+        final_share: What is left of the peak learning rate after the last step.
     """
 
     decay: Literal["cosine", "linear", "constant"] = "linear"

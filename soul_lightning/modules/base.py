@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class StreamModule(LightningModule):
         self._tokenizer = tokenizer
         self._references: dict[str, ReferencePolicy] = {}
         self._reference_state: dict[str, Any] = {}
+        self._random_state: dict[str, Tensor] = {}
         self._refresh = CurvatureRefresh(self, curvature) if curvature is not None else None
 
     @property
@@ -146,13 +148,27 @@ class StreamModule(LightningModule):
                 f"curvature {type(self.curvature).__name__} has no use with the first-order optimizer "
                 f"{type(optimizer).__name__}; choose Sophia, or leave curvature out"
             )
+        if self.curvature is None and hasattr(optimizer, "update_curvature"):
+            rank_zero_warn(
+                f"{type(optimizer).__name__} without a curvature takes a sign step every time; for second-order steps "
+                f"set curvature, as in GaussNewtonBartlett"
+            )
         scheduler = self.learning_rate_schedule.build(optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return max(1, int(self.trainer.estimated_stepping_batches))
+        """Optimizer steps of the whole run.
+
+        Raises:
+            MisconfigurationError: The run has no end.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise MisconfigurationError(
+                "a run without an end has no schedules over its progress; set trainer.max_epochs or trainer.max_steps"
+            )
+        return max(1, int(steps))
 
     def forward(self, batch: Batch) -> Predictions:
         """What the network says at the labelled positions of `batch`."""
@@ -174,12 +190,24 @@ class StreamModule(LightningModule):
             if need == "none" or term.stream in self._references:
                 continue
             name = choose_policy(need, self.network, self.reference_policy)
+            has_moved = self.global_step > 0 and name != "adapters_off"
+            if has_moved and term.stream not in self._reference_state:
+                raise MisconfigurationError(
+                    f"the checkpoint at step {self.global_step} holds no reference for the {term.stream} objective "
+                    f"{type(term.objective).__name__}, and the model has moved since; train from the first step, or "
+                    f"go on from a checkpoint of a run with that objective"
+                )
             self._references[term.stream] = self._make_reference(name, term.stream)
             rank_zero_info(f"reference of the {term.stream} stream: {name}")
         for stream, state in self._reference_state.items():
             if stream in self._references:
                 self._references[stream].restore(state)
         self._reference_state = {}
+        if "cpu" in self._random_state:
+            torch.set_rng_state(self._random_state["cpu"])
+        if "cuda" in self._random_state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._random_state["cuda"], self.device)
+        self._random_state = {}
 
     def _make_reference(self, name: ReferencePolicyName, stream: str) -> ReferencePolicy:
         if name == "adapters_off":
@@ -192,19 +220,21 @@ class StreamModule(LightningModule):
                 f"{type(supplier).__name__} has no stream() to compute reference log-probs from; a frozen copy is kept"
             )
             return FrozenCopy(self.network)
+        # After a resume the stored log-probs follow, and those of the present weights would be thrown away.
+        batches = () if stream in self._reference_state else supplier.stream(stream)
         with self.trainer.precision_plugin.forward_context():
-            return CachedLogProbs(self.network, (batch.to(self.device) for batch in supplier.stream(stream)))
+            return CachedLogProbs(self.network, (batch.to(self.device) for batch in batches))
 
     def training_step(self, step: Step, batch_idx: int) -> None:
         """One optimizer step: refresh the curvature when due, then backward through every micro-batch, clip, step."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
-        progress = min(1.0, self.global_step / self.total_steps)
+        weights = self.term_weights(min(1.0, self.global_step / self.total_steps))
         parts = {name: list(batch.split(self.micro_batches)) for name, batch in step.batches.items()}
         totals = self._totals(parts)
         kept = self._refresh(optimizer.optimizer, parts, self.global_step) if self._refresh else {}
         self.zero_gradients()
-        losses = self._backward(parts, totals, progress, kept)
+        losses = self._backward(parts, totals, weights, kept)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         if not self._is_finite(losses, norm):
             self.zero_gradients()
@@ -216,7 +246,7 @@ class StreamModule(LightningModule):
         scheduler = self.lr_schedulers()
         assert scheduler is not None and not isinstance(scheduler, list)
         scheduler.step()
-        self._log(losses, norm, rate, optimizer.optimizer)
+        self._log(losses, weights, norm, rate, optimizer.optimizer)
 
     def zero_gradients(self) -> None:
         """Free every gradient."""
@@ -261,10 +291,14 @@ class StreamModule(LightningModule):
         self,
         parts: Mapping[str, list[Batch]],
         totals: Mapping[str, float],
-        progress: float,
+        weights: Mapping[str, float],
         kept: Mapping[str, Predictions],
     ) -> dict[str, float]:
-        """Backward through every term; gradients are averaged over ranks in the last pass only."""
+        """Backward through every term; gradients are averaged over ranks in the last pass only.
+
+        Returns:
+            The loss of each stream without its weight, over all ranks.
+        """
         losses = dict.fromkeys((term.stream for term in self.terms), 0.0)
         work = [
             (term, batch, kept.get(term.stream) if batch is parts[term.stream][-1] else None)
@@ -279,8 +313,9 @@ class StreamModule(LightningModule):
             loss = term.objective.summed(predictions, reference) / max(1.0, totals[term.stream])
             losses[term.stream] += float(loss.detach())
             with self.backward_sync(is_last=number == len(work)):
-                self.manual_backward(loss * (term.weight(progress) * self.trainer.world_size))
-        return losses
+                self.manual_backward(loss * (weights[term.stream] * self.trainer.world_size))
+        summed = self.sum_over_ranks(torch.tensor(list(losses.values()), device=self.device))
+        return dict(zip(losses, summed.tolist(), strict=True))
 
     def backward_sync(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Around a backward pass: gradients are averaged over ranks only where `is_last`."""
@@ -288,8 +323,8 @@ class StreamModule(LightningModule):
         return nullcontext() if is_last or block is None or self.trainer.world_size == 1 else block()
 
     def _is_finite(self, losses: Mapping[str, float], norm: Tensor) -> bool:
-        """Whether the step may be taken; the norm is the same on every rank, the gradients having been averaged."""
-        if bool(torch.isfinite(norm)):
+        """Whether the step may be taken; every rank says the same, for losses and gradients are those of all."""
+        if bool(torch.isfinite(norm)) and all(map(math.isfinite, losses.values())):
             self._skipped_in_a_row = 0
             return True
         self.skipped_steps += 1
@@ -298,20 +333,22 @@ class StreamModule(LightningModule):
         rank_zero_warn(f"optimizer step {self.global_step} is skipped: gradient norm {float(norm):g}, {named}")
         if self._skipped_in_a_row > self.max_skipped_steps:
             raise TrainingDivergedError(
-                f"{self._skipped_in_a_row} optimizer steps in a row had a non-finite gradient ({named}); "
+                f"{self._skipped_in_a_row} optimizer steps in a row had a non-finite loss or gradient ({named}); "
                 f"lower the learning rate or use a bounded forget objective"
             )
         return False
 
-    def _log(self, losses: Mapping[str, float], norm: Tensor, rate: float, optimizer: Optimizer) -> None:
-        progress = min(1.0, self.global_step / self.total_steps)
-        streams = list(losses)
-        values = self.sum_over_ranks(torch.tensor([losses[name] for name in streams], device=self.device)).tolist()
-        weights = self.term_weights(progress)
-        metrics = {f"train/{name}_loss": value for name, value in zip(streams, values, strict=True)}
-        self.log_dict(metrics, prog_bar=True)
+    def _log(
+        self,
+        losses: Mapping[str, float],
+        weights: Mapping[str, float],
+        norm: Tensor,
+        rate: float,
+        optimizer: Optimizer,
+    ) -> None:
+        self.log_dict({f"train/{name}_loss": value for name, value in losses.items()}, prog_bar=True)
         others = {
-            "train/loss": sum(weights[name] * value for name, value in zip(streams, values, strict=True)),
+            "train/loss": sum(weights[name] * value for name, value in losses.items()),
             "train/learning_rate": rate,
             "train/gradient_norm": float(norm),
             "train/skipped_steps": float(self.skipped_steps),
@@ -323,14 +360,20 @@ class StreamModule(LightningModule):
         self.log_dict(others)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the reference with the weights, as plain tensors."""
+        """Keep what Lightning does not, as plain tensors: the reference, and the random numbers' state (dropout)."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint["soul_lightning"] = {
             "references": {stream: policy.state() for stream, policy in self._references.items()},
+            "random": random,
             "skipped_steps": self.skipped_steps,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the reference back before training goes on."""
+        """Take it back; it is put in place when training goes on."""
         stored = checkpoint.get("soul_lightning", {})
         self._reference_state = stored.get("references", {})
+        # Random states live on the CPU, wherever a checkpoint is mapped to.
+        self._random_state = {name: state.cpu() for name, state in stored.get("random", {}).items()}
         self.skipped_steps = stored.get("skipped_steps", 0)

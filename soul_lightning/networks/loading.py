@@ -118,9 +118,11 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Pre
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
+        # For a folder without one the library's own words name the classes that it tried.
+        reason = "" if Path(source).is_dir() else f" ({_first_line(error)})"
         raise MisconfigurationError(
-            f"no tokenizer can be loaded from {source!r} ({_first_line(error)}); save one there with "
-            f"tokenizer.save_pretrained, or name another folder with network.tokenizer"
+            f"no tokenizer can be loaded from {source!r}{reason}; save one there with tokenizer.save_pretrained, "
+            f"or name another folder with network.tokenizer"
         ) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
-from soul_lightning.networks.predictions import Reference
+from soul_lightning.networks.predictions import Reference, predicting_positions
 from soul_lightning.protocols import Batch
 
 ReferencePolicyName = Literal["auto", "cached_log_probs", "frozen_copy", "adapters_off"]
@@ -59,8 +59,9 @@ class CachedLogProbs(ReferencePolicy):
                     self._rows[index] = row.clone()
 
     def __call__(self, network: nn.Module, batch: Batch) -> Reference:
-        """Look the rows up."""
-        rows = [self._rows[index] for index in batch.index.tolist()]
+        """Look the rows up; those of the batch that carry no label have nothing to compare."""
+        labelled = predicting_positions(batch.labels).any(dim=1)
+        rows = [self._rows[index] for index in batch.index[labelled].tolist()]
         joined = torch.cat(rows) if rows else torch.empty(0)
         return Reference(joined.to(batch.input_ids.device))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -43,8 +44,8 @@ def restoration_figure(comparison: RestorationComparison) -> Figure:
         _bars(axes[0], places, values, width, colour, label)
     axes[0].set_ylim(0, 1.02)
     axes[0].set_ylabel("share of answers")
-    axes[0].set_title("Answers")
-    axes[0].legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(shown), frameon=False)
+    # Above the bars: below them stand the names of the models, at any length.
+    axes[0].legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shown), frameon=False)
     if restored:
         _bars(axes[1], list(range(len(models))), [score.restoration for score in scores], 0.6, BLUE, "restoration")
         for level in (0, 1):
@@ -52,22 +53,24 @@ def restoration_figure(comparison: RestorationComparison) -> Figure:
         axes[1].set_ylabel("restoration (0 corrupted, 1 clean)")
         axes[1].set_title("Restoration")
     for axis in axes:
-        axis.set_xticks(range(len(models)), models, rotation=20 if len(models) > 3 else 0, ha="center")
+        if len(models) > 3:
+            axis.set_xticks(range(len(models)), models, rotation=25, ha="right", rotation_mode="anchor")
+        else:
+            axis.set_xticks(range(len(models)), models)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def _bars(
-    axis: object, places: list[float] | list[int], values: list[Interval | None], width: float, colour: str, label: str
+    axis: Axes, places: list[float] | list[int], values: list[Interval | None], width: float, colour: str, label: str
 ) -> None:
     kept = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
     heights = [value.value for _, value in kept]
     # An interval of percentiles need not hold the number itself, and matplotlib wants lengths.
     below = [_length(value.value - value.low) for _, value in kept]
     above = [_length(value.high - value.value) for _, value in kept]
-    axis.bar(  # type: ignore[attr-defined]
-        [place for place, _ in kept], heights, width, yerr=[below, above], color=colour, label=label, capsize=2
-    )
+    middles = [place for place, _ in kept]
+    axis.bar(middles, heights, width, yerr=[below, above], color=colour, label=label, capsize=2)
 
 
 def _length(value: float) -> float:

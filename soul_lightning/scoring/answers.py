@@ -174,9 +174,9 @@ def check_rows(rows: Sequence[AnswerRow], probes: Sequence[Probe], source: str) 
         for example in probe.examples:
             row = found.get((probe.name, example.index))
             if row is None or row.probe_hash != probe_hash:
-                had = f"has hash {row.probe_hash}" if row is not None else f"lacks question {example.index}"
+                had = f"hash {row.probe_hash}" if row is not None else f"no answer to question {example.index}"
                 raise MisconfigurationError(
-                    f"{source} {had} for the probe {probe.name!r} (hash {probe_hash}), so its answers are to other "
+                    f"{source} had {had} for the probe {probe.name!r} (hash {probe_hash}), so the answers are to other "
                     f"questions; let that model answer the probe at hand again"
                 )
             checked.append(row)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from soul_lightning.cli import fitting
 from soul_lightning.cli.main import main
 from soul_lightning.run_folder import discarded_unless
 from tests.cli.conftest import Outcome, Run, write_rows, write_yaml
@@ -92,6 +94,16 @@ def test_json_is_the_only_thing_on_stdout(recipe: Path, tmp_path: Path) -> None:
         assert chatter not in done.stderr
 
 
+def test_only_the_first_process_says_where_the_results_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "fit", lambda *_args, **_settings: fitting.FitResult(Path("here"), {}, None))
+    assert "here/summary.json" in run("fit", "--config", "quickstart").out
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    for arguments in ((), ("--json",)):
+        outcome = run("fit", "--config", "quickstart", *arguments)
+        assert outcome.code == 0
+        assert not outcome.out
+
+
 def test_lora_is_merged_in_the_export(run: Run, recipe: Path, tmp_path: Path) -> None:
     outcome = run("fit", "--config", recipe, "--model.network.lora.r", "4", "--trainer.max_epochs", "1")
     assert outcome.code == 0, outcome.err
@@ -147,6 +159,7 @@ def test_an_occupied_folder_is_refused_and_left_alone(run: Run, recipe: Path, tm
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert "already holds another run" in outcome.err
+    assert "--ckpt_path" in outcome.err
     assert [path.name for path in folder.iterdir()] == ["summary.json"]
 
 
@@ -174,6 +187,8 @@ MISTAKES = [
     (f"{MODEL}.micro_batches", 0, "micro_batches must be >= 1"),
     ("trainer.max_epochs", "x", "trainer.max_epochs: expected int, got x"),
     ("trainer.accelerator", "gpu", "gpu"),
+    ("trainer.gradient_clip_val", 1.0, "set model.max_grad_norm"),
+    ("trainer.accumulate_grad_batches", 2, "raise data.batch_size"),
     ("ckpt_path", "nowhere.ckpt", "nowhere.ckpt"),
 ]
 

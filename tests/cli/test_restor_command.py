@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from soul_lightning.cli.comparing import known_facts
 from soul_lightning.cli.stages import filled, merged, override, parse_config, references
@@ -30,7 +31,7 @@ def story(model_folder: Path) -> dict[str, Any]:
         "seeds": [0, 1],
         "fit": {
             "data": {"class_path": "tests.conftest.TinyDataModule", "init_args": {"batch_size": 2, "seed": "${seed}"}},
-            "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 1},
+            "trainer": {"max_epochs": 1, "accelerator": "cpu"},
         },
         "stages": {
             "clean": {"pretrained": str(model_folder)},
@@ -62,6 +63,7 @@ def test_stages_run_once_and_are_reused(run: Run, story: dict[str, Any], tmp_pat
     assert "retain-only/false_share" in summary
     stage = json.loads((out / "seed1" / "corrupted" / "summary.json").read_text())
     assert stage["seed"] == 1
+    assert yaml.safe_load((out / "seed1" / "corrupted" / "config.yaml").read_text())["trainer"]["devices"] == 1
 
     again = run("restor", "--config", recipe, "--output", "out", "--json")
     assert again.code == 0, again.err
@@ -101,6 +103,9 @@ def test_a_mistake_in_the_last_stage_is_found_before_the_first(run: Run, story: 
         (("--stages.retain.model", "x"), "there is no stage 'retain' (did you mean retain-only?)"),
         (("--fitt.data", "x"), "no key 'fitt' (did you mean fit?)"),
         (("--seeds", "0"), "seeds must be a list"),
+        (("--seeds", "[0, 0]"), "list of different whole numbers"),
+        (("--seeds", "[0"), "--seeds: '[0' is no YAML"),
+        (("--stages", "{../up: {pretrained: x}}"), "a stage cannot be called '../up'"),
         (("--table.baseline", "npo"), "table.baseline is 'npo'"),
         (("--restoration.max_tokens", "3"), "restoration has no key 'max_tokens'"),
         (("--stages.clean.pretrained", "./nowhere"), "stage clean: the model folder './nowhere' does not exist"),
@@ -119,6 +124,7 @@ def test_an_output_folder_of_another_command_is_refused(run: Run, story: dict[st
     outcome = run("restor", "--config", write_yaml(tmp_path / "story.yaml", story), "--output", "out")
     assert outcome.code == 2
     assert "already holds another run" in outcome.err
+    assert "--ckpt_path" not in outcome.err
 
 
 def test_overrides_are_yaml_and_leave_the_recipe_alone() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,28 +167,70 @@ def test_same_seed_same_weights(tokenizer: PreTrainedTokenizerFast, tmp_path: Pa
     assert largest_difference(*results) == 0.0
 
 
-def test_the_reference_is_the_model_before_training_also_after_a_resume(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+@pytest.mark.parametrize("curvature", [None, GaussNewtonBartlett(interval_steps=3)])
+def test_a_resumed_run_ends_where_an_unbroken_one_ends(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, curvature: GaussNewtonBartlett | None
 ) -> None:
     def build() -> UnlearningModule:
         return UnlearningModule(
-            make_network(len(tokenizer)),
+            make_network(len(tokenizer), dropout=0.1),
             NPO(0.5),
-            CrossEntropy(),
-            optimizer=partial(AdamW, lr=1e-2),
+            KLDivergence(),
+            optimizer=partial(AdamW, lr=1e-2) if curvature is None else partial(Sophia, lr=1e-3, rho=0.4),
+            curvature=curvature,
             tokenizer=tokenizer,
         )
 
+    torch.manual_seed(5)
     whole = train(build(), tmp_path, max_epochs=4)
+    torch.manual_seed(5)
     half = build()
     trainer = make_trainer(tmp_path, max_epochs=2)
     trainer.fit(half, datamodule=TinyDataModule())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
+    torch.manual_seed(6)
     resumed = build()
     make_trainer(tmp_path, max_epochs=4).fit(
         resumed, datamodule=TinyDataModule(), ckpt_path=str(tmp_path / "half.ckpt")
     )
     assert largest_difference(whole, dict(resumed.network.state_dict())) == 0.0
+
+
+def test_a_resume_without_a_stored_reference_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    def build(forget: Objective) -> UnlearningModule:
+        network = make_network(len(tokenizer))
+        return UnlearningModule(network, forget, CrossEntropy(), optimizer=SGD_STEP, tokenizer=tokenizer)
+
+    trainer = make_trainer(tmp_path)
+    trainer.fit(build(GradientAscent()), datamodule=TinyDataModule())
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    with pytest.raises(MisconfigurationError, match="step 2 holds no reference for the forget objective NPO"):
+        make_trainer(tmp_path, max_epochs=2).fit(
+            build(NPO()), datamodule=TinyDataModule(), ckpt_path=str(tmp_path / "half.ckpt")
+        )
+
+
+def test_a_step_in_which_a_stream_has_no_label_trains_on_the_other(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    class Unlabelled(TinyDataModule):
+        def setup(self, stage: str = "fit") -> None:
+            super().setup(stage)
+            self._encoded["forget"] = [replace(row, prompt_tokens=len(row)) for row in self._encoded["forget"]]
+
+    weights = []
+    for forget in (NPO(0.5, "token"), None):
+        module = UnlearningModule(
+            make_network(len(tokenizer)),
+            forget,
+            CrossEntropy(),
+            optimizer=partial(Sophia, lr=1e-3),
+            curvature=GaussNewtonBartlett(interval_steps=1, source="both"),
+            tokenizer=tokenizer,
+        )
+        make_trainer(tmp_path).fit(module, datamodule=Unlabelled())
+        weights.append(dict(module.network.state_dict()))
+    assert largest_difference(*weights) == 0.0
 
 
 def test_the_logged_losses_are_those_of_the_whole_step(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -227,25 +270,35 @@ def test_schedules_of_weights_and_of_the_learning_rate(tokenizer: PreTrainedToke
     assert module.total_steps == 4
     assert module.term_weights(0.25) == {"forget": 0.75, "retain": 1.0}
     # One warm-up step of 1/2, then 1, 2/3, 1/3 of the peak rate.
-    assert float(trainer.logged_metrics["train/learning_rate"]) == pytest.approx(1 / 3)
+    logged = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    assert logged["train/learning_rate"] == pytest.approx(1 / 3)
+    # The last of four steps is taken at progress 3/4.
+    assert logged["train/loss"] == pytest.approx(0.25 * logged["train/forget_loss"] + logged["train/retain_loss"])
 
 
 class Poisonous(Objective):
-    """Gives a NaN at the steps it is told to."""
+    """Gives a NaN, or an infinity whose gradient is finite, at the steps it is told to."""
 
-    def __init__(self, bad_steps: set[int]) -> None:
+    def __init__(self, bad_steps: set[int], infinite: bool = False) -> None:
         self.bad_steps = bad_steps
+        self.infinite = infinite
         self.calls = 0
 
     def summed(self, predictions: Predictions, reference: Reference | None = None) -> torch.Tensor:
         self.calls += 1
         loss = -predictions.log_probs.sum()
-        return loss * float("nan") if self.calls - 1 in self.bad_steps else loss
+        if self.calls - 1 not in self.bad_steps:
+            return loss
+        return loss + float("inf") if self.infinite else loss * float("nan")
 
 
-def test_a_non_finite_step_is_skipped_and_counted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+@pytest.mark.parametrize("infinite", [False, True])
+def test_a_non_finite_step_is_skipped_and_counted(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, infinite: bool
+) -> None:
+    objective = Poisonous({1}, infinite)
     module = UnlearningModule(
-        make_network(len(tokenizer)), Poisonous({1}), optimizer=SGD_STEP, max_grad_norm=1.0, tokenizer=tokenizer
+        make_network(len(tokenizer)), objective, optimizer=SGD_STEP, max_grad_norm=1.0, tokenizer=tokenizer
     )
     with pytest.warns(UserWarning, match="optimizer step 1 is skipped"):
         weights = train(module, tmp_path, max_epochs=2)
@@ -299,6 +352,10 @@ def test_wrong_pairs_are_refused_in_one_sentence(tokenizer: PreTrainedTokenizerF
 
     with pytest.raises(MisconfigurationError, match="first-order optimizer AdamW"):
         train(build(curvature=GaussNewtonBartlett()), tmp_path)
+    with pytest.warns(UserWarning, match="Sophia without a curvature takes a sign step"):
+        train(build(optimizer=partial(Sophia, lr=1e-5)), tmp_path)
+    with pytest.raises(MisconfigurationError, match="a run without an end"):
+        train(build(), tmp_path, max_epochs=-1)
     with pytest.raises(MisconfigurationError, match=r"bf16-true. is not supported"):
         train(build(), tmp_path, precision="bf16-true")
     half = build()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.loading import LoraSettings, PretrainedNetwork
 from soul_lightning.networks.reference import AdaptersOff, CachedLogProbs, FrozenCopy, choose_policy
-from soul_lightning.protocols import Batch
+from soul_lightning.protocols import IGNORE_INDEX, Batch
 from tests.conftest import TinyDataModule
 
 
@@ -49,6 +50,17 @@ def test_a_cache_serves_rows_in_any_order_and_any_batch(tiny_network: LlamaForCa
     alone = torch.cat([cached(tiny_network, row).log_probs for row in reversed(rows)])
     together = [cached(tiny_network, batches[0]).log_probs]
     assert sorted(alone.tolist()) == sorted(torch.cat(together).tolist())
+
+
+def test_a_row_without_labels_has_nothing_to_compare(tiny_network: LlamaForCausalLM, batches: list[Batch]) -> None:
+    cached = CachedLogProbs(tiny_network, batches)
+    whole = cached(tiny_network, batches[0]).log_probs
+    first = next(batches[0].split(len(batches[0])))
+    unlabelled = replace(batches[0], labels=batches[0].labels.clone())
+    unlabelled.labels[0] = IGNORE_INDEX
+    torch.testing.assert_close(cached(tiny_network, unlabelled).log_probs, whole[first.labelled_tokens :])
+    unlabelled.labels[:] = IGNORE_INDEX
+    assert cached(tiny_network, unlabelled).log_probs.shape == (0,)
 
 
 @pytest.mark.parametrize("kind", ["cached", "copied"])

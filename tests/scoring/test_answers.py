@@ -77,7 +77,7 @@ def test_wrong_fields_are_refused(rows: list[AnswerRow], tmp_path: Path) -> None
 def test_rows_of_other_questions_are_refused(rows: list[AnswerRow]) -> None:
     assert check_rows(rows[::-1], [PROBE], "a file") == rows
     changed = replace(PROBE, examples=[*PROBE.examples[:-1], replace(PROBE.examples[-1], answer="harp")])
-    with pytest.raises(MisconfigurationError, match=r"a file has hash .* other questions"):
+    with pytest.raises(MisconfigurationError, match=r"a file had hash .* other questions"):
         check_rows(rows, [changed], "a file")
-    with pytest.raises(MisconfigurationError, match="lacks question 5"):
+    with pytest.raises(MisconfigurationError, match="a file had no answer to question 5"):
         check_rows(rows[:-1], [PROBE], "a file")

@@ -66,11 +66,11 @@ def known_facts(rows: Mapping[str, Sequence[AnswerRow]], clean: str) -> dict[str
     Returns:
         Answers by model; none where the clean model knew nothing.
     """
-    known = {(row.seed, row.probe, row.index) for row in rows[clean] if row.true and row.role == "corrupted"}
+    known = {row.key for row in rows[clean] if row.true and row.role == "corrupted"}
     if not known:
         return None
     return {
-        model: [row for row in answers if row.role != "corrupted" or (row.seed, row.probe, row.index) in known]
+        model: [row for row in answers if row.role != "corrupted" or row.key in known]
         for model, answers in rows.items()
     }
 

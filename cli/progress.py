@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -17,14 +19,14 @@ REFRESHES_PER_SECOND = 5
 
 
 class _Timing(TextColumn):
-    """Steps a second, and the time left."""
+    """Steps (or whatever is counted) a second, and the time left."""
 
     def __init__(self) -> None:
         super().__init__("")
 
     def render(self, task: Task) -> Text:
         """`12.3 steps/s, 0:01:05 left`."""
-        return Text(timing(task.speed, task.time_remaining), style="cyan")
+        return Text(timing(task.speed, task.time_remaining, task.fields.get("unit", "steps")), style="cyan")
 
 
 class StepProgressBar(ProgressBar):
@@ -128,9 +130,31 @@ def make_progress(console: Console) -> Progress:
     )
 
 
-def timing(rate: float | None, seconds_left: float | None) -> str:
+@contextmanager
+def counted(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar for work that is counted; off a terminal, one line at its start.
+
+    Args:
+        description: What is done.
+        total: How many there are.
+        unit: What is counted, in the plural.
+
+    Yields:
+        To be told how many more are done.
+    """
+    console = error_console()
+    if not console.is_terminal:
+        console.print(f"{description}: {total} {unit}", markup=False, highlight=False, soft_wrap=True)
+        yield lambda done: None
+        return
+    with make_progress(console) as progress:
+        task = progress.add_task(description, total=total, losses="", unit=unit)
+        yield lambda done: progress.advance(task, done)
+
+
+def timing(rate: float | None, seconds_left: float | None, unit: str = "steps") -> str:
     """`12.3 steps/s, 0:01:05 left`; what is not known is left out."""
-    parts = [f"{rate:.3g} steps/s"] if rate else []
+    parts = [f"{rate:.3g} {unit}/s"] if rate else []
     if seconds_left is not None:
         minutes, seconds = divmod(round(seconds_left), 60)
         parts.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")

@@ -10,12 +10,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from soul_lightning.cli.arguments import nearest
-from soul_lightning.cli.comparing import write_comparison
+from soul_lightning.cli.comparing import CSV_NAME, FIGURE_NAME, write_comparison
 from soul_lightning.cli.fitting import FitCLI, check_config, fit
 from soul_lightning.cli.mistakes import as_sentences
+from soul_lightning.cli.progress import counted
 from soul_lightning.cli.stages import RestorConfig, Stage, content_hash, filled, model_files
 from soul_lightning.cli.summary import versions
 from soul_lightning.cli.terminal import note
@@ -26,6 +28,7 @@ from soul_lightning.protocols import Probe, SuppliesProbes
 from soul_lightning.run_folder import (
     CONFIG_NAME,
     EXPORT_NAME,
+    SUMMARY_NAME,
     discarded_unless,
     new_run_folder,
     read_summary,
@@ -91,6 +94,8 @@ def restor(config: RestorConfig, recipe: str, output: Path | None = None) -> tup
     work = _Work(config, Asking.from_config(config.restoration), folder, recipe)
     work.check()
     rows: dict[str, list[AnswerRow]] = {stage.name: [] for stage in config.stages}
+    for name in (SUMMARY_NAME, CSV_NAME, FIGURE_NAME):  # of an earlier run: they would stand beside other settings
+        (folder / name).unlink(missing_ok=True)
     with discarded_unless(lambda: work.finished > 0, folder):
         write_text(folder / CONFIG_NAME, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
         for seed in config.seeds:
@@ -126,6 +131,8 @@ class _Work:
         self.folder = folder
         self.recipe = recipe
         self.finished = 0
+        self.device = torch.device("cpu")
+        """Where questions are answered; that of the Trainer, once there is one."""
 
     def check(self) -> None:
         """Parse every stage's configuration before the first is trained."""
@@ -187,7 +194,8 @@ class _Work:
 
     def _probes(self, seed: int, model: str) -> Sequence[Probe]:
         """The questions of one seed: those of the shared DataModule, the same for every stage."""
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "devices": 1}
+        quiet |= {key: value for key, value in (self.config.fit.get("trainer") or {}).items() if key == "accelerator"}
         module = {"class_path": "FinetuningModule", "init_args": {"network": {"pretrained_model_name_or_path": model}}}
         settings = {"model": module, "data": filled(self.config.fit["data"], seed, {}), "trainer": quiet}
         with as_sentences():
@@ -196,6 +204,7 @@ class _Work:
             cli.trainer.strategy.connect(cli.model)  # so that the DataModule finds the module's tokenizer
             data.trainer = cli.trainer
             data.setup("fit")
+            self.device = cli.trainer.strategy.root_device
         if not isinstance(data, SuppliesProbes):
             raise MisconfigurationError(f"{type(data).__name__} has no probes(), and restor needs questions to ask")
         probes = [probe for probe in data.probes() if probe.kind == "question" and probe.role in ROLES]
@@ -214,15 +223,30 @@ class _Work:
         if _mark(folder) == asked:
             rows = read_rows(folder / ROWS_NAME)
         else:
-            note(f"{label}: asking {sum(len(probe.examples) for probe in probes)} questions")
-            source = PretrainedNetwork(model)
-            adapter = CausalLMAdapter(source.load_network(), source.load_tokenizer())
-            judge = Judge(threshold=self.asking.threshold)
-            limits = {"max_new_tokens": self.asking.max_new_tokens, "batch_size": self.asking.batch_size}
-            rows = [row for probe in probes for row in answer_probe(adapter, probe, judge, model=stage.name, **limits)]
+            rows = self._ask(stage, model, probes, label)
             write_rows(folder / ROWS_NAME, rows)
             write_text(folder / MARK_NAME, json.dumps({"hash": asked}) + "\n")
         return [replace(row, model=stage.name, seed=seed) for row in rows]
+
+    def _ask(self, stage: Stage, model: str, probes: Sequence[Probe], label: str) -> list[AnswerRow]:
+        source = PretrainedNetwork(model)
+        adapter = CausalLMAdapter(source.load_network().to(self.device), source.load_tokenizer())
+        judge = Judge(threshold=self.asking.threshold)
+        total = sum(len(probe.examples) for probe in probes)
+        with counted(f"{label}: asking", total, "questions") as advance:
+            return [
+                row
+                for probe in probes
+                for row in answer_probe(
+                    adapter,
+                    probe,
+                    judge,
+                    model=stage.name,
+                    max_new_tokens=self.asking.max_new_tokens,
+                    batch_size=self.asking.batch_size,
+                    on_answered=advance,
+                )
+            ]
 
 
 class _named:
@@ -254,7 +278,9 @@ def _mark(folder: Path) -> str | None:
 
 def _refuse_foreign(folder: Path) -> None:
     """An output folder may hold an earlier `restor` run, and no other run."""
-    config = folder / CONFIG_NAME
-    if config.is_file() and "stages" in (yaml.safe_load(config.read_text(encoding="utf-8")) or {}):
-        return
-    refuse_occupied(folder)
+    try:
+        earlier = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, yaml.YAMLError):
+        earlier = None
+    if not (isinstance(earlier, dict) and "stages" in earlier):
+        refuse_occupied(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -175,7 +176,12 @@ class StreamModule(LightningModule):
         return label_predictions(self.network, batch)
 
     def setup(self, stage: str) -> None:
-        """Refuse a Trainer whose precision the manual loop cannot serve."""
+        """Refuse a Trainer whose strategy or precision the manual loop cannot serve."""
+        if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+            raise MisconfigurationError(
+                f"trainer.strategy {type(self.trainer.strategy).__name__} splits the weights, which clipping and "
+                f"curvature here do not follow; use ddp"
+            )
         precision = str(self.trainer.precision)
         if precision not in ("32-true", "64-true", "bf16-mixed"):
             raise MisconfigurationError(
@@ -355,8 +361,7 @@ class StreamModule(LightningModule):
             "step": float(self.global_step),  # the loggers' axis: optimizer steps, not batches
         }
         if self._refresh is not None:
-            others |= self._refresh.metrics
-            others |= {"curvature/win_rate": optimizer.win_rate, "curvature/clip_rate": 1 - optimizer.win_rate}  # type: ignore[attr-defined]
+            others |= self._refresh.metrics_after(optimizer)
         self.log_dict(others)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

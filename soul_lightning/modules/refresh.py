@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class SecondOrderOptimizer(Protocol):
     """An optimizer that keeps a curvature."""
 
+    win_rate: float
+    """Share of coordinates that the last step did not clip."""
+
     def update_curvature(self, scale: float) -> CurvatureStatistics:
         """Fold scale · grad² into the curvature, and free the gradients."""
         ...
@@ -44,8 +47,7 @@ class CurvatureRefresh:
         self._estimator = estimator
         self._seconds = 0.0
         self._started = time.perf_counter()
-        self.metrics: dict[str, float] = {}
-        """What the last refresh looked like, under logger names."""
+        self._metrics: dict[str, float] = {}
 
     def __call__(self, optimizer: Optimizer, parts: Mapping[str, list[Batch]], step: int) -> dict[str, Predictions]:
         """Refresh, when `step` is due.
@@ -74,17 +76,24 @@ class CurvatureRefresh:
             is_kept = batch is parts[name][-1]
             if is_kept:
                 kept[name] = predictions
-            surrogate = self._estimator.surrogate(predictions, batch.index, step) / tokens
+            # Two streams number their rows alike, and must not draw alike.
+            place = self._estimator.streams.index(name) << 40
+            surrogate = self._estimator.surrogate(predictions, batch.index + place, step) / tokens
             with module.backward_sync(is_last=number == len(batches)):
                 module.manual_backward(surrogate * module.trainer.world_size, retain_graph=is_kept)
         if self._gradients_are_finite(module, step):
             statistics = cast("SecondOrderOptimizer", optimizer).update_curvature(tokens)
-            self.metrics = {"curvature/norm": statistics.norm, "curvature/sum_ratio": statistics.sum_ratio}
+            self._metrics = {"curvature/norm": statistics.norm, "curvature/sum_ratio": statistics.sum_ratio}
         now = time.perf_counter()
         self._seconds += now - started
-        self.metrics["curvature/refresh_seconds"] = now - started
-        self.metrics["curvature/refresh_time_share"] = self._seconds / max(1e-9, now - self._started)
+        self._metrics["curvature/refresh_seconds"] = now - started
+        self._metrics["curvature/refresh_time_share"] = self._seconds / max(1e-9, now - self._started)
         return kept
+
+    def metrics_after(self, optimizer: Optimizer) -> dict[str, float]:
+        """What the last refresh and the last step looked like, under logger names."""
+        win_rate = cast("SecondOrderOptimizer", optimizer).win_rate
+        return self._metrics | {"curvature/win_rate": win_rate, "curvature/clip_rate": 1 - win_rate}
 
     @staticmethod
     def _gradients_are_finite(module: StreamModule, step: int) -> bool:

@@ -33,4 +33,5 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
         [...] Σ_v p_v (log p_v − log q_v), in nats; a vocabulary entry with p_v = 0 adds nothing.
     """
     p = log_p.exp()
-    return (p * (log_p - log_q)).masked_fill(p == 0, 0.0).sum(dim=-1)
+    # Masked before the product: where the sum would leave a term out, its gradient would still be 0 · ∞ = NaN.
+    return (p * (log_p - log_q).masked_fill(p == 0, 0.0)).sum(dim=-1)

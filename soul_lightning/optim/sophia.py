@@ -73,7 +73,8 @@ class Sophia(Optimizer):
             raise MisconfigurationError(f"Sophia: curvature_init must be first or zero, got {curvature_init!r}")
         self.curvature_init = curvature_init
         self.win_rate = 0.0
-        """Share of coordinates that the last step did not clip; healthy between 0.1 and 0.5."""
+        """Share of coordinates that the last step did not clip, as the official code counts it (a coordinate that never
+        had a gradient is not clipped); healthy between 0.1 and 0.5."""
         defaults = {"lr": lr, "betas": tuple(betas), "rho": rho, "weight_decay": weight_decay, "eps": eps}
         super().__init__(params, defaults)
 

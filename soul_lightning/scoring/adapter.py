@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,7 @@ class CausalLMAdapter:
         max_new_tokens: int = 16,
         batch_size: int = 32,
         stop: str | None = "\n",
+        on_answered: Callable[[int], None] | None = None,
     ) -> list[str]:
         """Greedy answers to the prompts of `examples`, see `soul_lightning.scoring.generation.greedy_answers`."""
         return greedy_answers(
@@ -64,4 +65,5 @@ class CausalLMAdapter:
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             stop=stop,
+            on_answered=on_answered,
         )

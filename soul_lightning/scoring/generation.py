@@ -33,6 +33,7 @@ def greedy_answers(
     max_new_tokens: int = 16,
     batch_size: int = 32,
     stop: str | None = "\n",
+    on_answered: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Greedy answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
 
@@ -48,6 +49,7 @@ def greedy_answers(
         max_new_tokens: Most tokens of an answer.
         batch_size: Most rows in a batch.
         stop: An answer ends before this text; none goes on to the end of text.
+        on_answered: Is told how many more rows are done, for a progress bar.
 
     Returns:
         The answers in the order of `examples`, without outer white space and without special tokens.
@@ -67,6 +69,8 @@ def greedy_answers(
         for prompt, tokens in decoder.answer(prompts, batch_size):
             text = str(tokenizer.decode(tokens, skip_special_tokens=True))
             answers[prompt.position] = (text.split(stop)[0] if stop else text).strip()
+            if on_answered is not None:
+                on_answered(1)
     return answers
 
 

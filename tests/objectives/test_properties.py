@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -107,6 +109,18 @@ def test_low_precision_logits_are_reduced_in_float32(objective: Objective, dtype
     exact, _ = gradient(objective, low.double(), low_reference.double(), labels)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_kl_takes_a_token_that_cannot_be(direction: Literal["forward", "reverse"]) -> None:
+    logits = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 2.0, -float("inf")]]]).flip(1).requires_grad_()
+    labels = torch.tensor([[IGNORE_INDEX, 0]])
+    reference = torch.tensor([[0.5, 0.1, -float("inf")]])
+    predictions = Predictions.from_logits(logits, labels)
+    loss = KLDivergence(direction)(predictions, Reference(torch.zeros(1), reference))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
 
 
 def test_npo_at_the_reference_is_two_log_two_over_beta() -> None:

@@ -36,6 +36,13 @@ def test_every_question_is_answered_and_judged(rows: list[AnswerRow]) -> None:
         assert (row.true, row.false) == (verdict.true, verdict.false)
 
 
+def test_progress_is_told_of_every_answer(tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    told: list[int] = []
+    adapter = CausalLMAdapter(tiny_network, tokenizer)
+    answer_probe(adapter, PROBE, Judge(), model="clean", max_new_tokens=3, on_answered=told.append)
+    assert sum(told) == len(PROBE.examples)
+
+
 def test_rows_come_back_as_they_were_written(rows: list[AnswerRow], tmp_path: Path) -> None:
     odd = [replace(rows[0], answer='line\nbreak \u2028 "é"', seed=3), *rows[1:]]
     path = tmp_path / "deep" / "rows.jsonl"

@@ -172,10 +172,17 @@ class Restoration(ProbeCallback):
         return rows
 
     def _answer(self, adapter: CausalLMAdapter, model: str) -> list[AnswerRow]:
-        settings = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size}
-        return [
-            row for probe in self.probes for row in answer_probe(adapter, probe, self.judge, model=model, **settings)
-        ]
+        answers: list[AnswerRow] = []
+        for probe in self.probes:
+            answers += answer_probe(
+                adapter,
+                probe,
+                self.judge,
+                model=model,
+                max_new_tokens=self.max_new_tokens,
+                batch_size=self.batch_size,
+            )
+        return answers
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
         """Answer, compare, and write the rows."""

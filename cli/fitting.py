@@ -188,7 +188,7 @@ def fit(
         cli = FitCLI(args, recipe, folder)
         assert cli.run_folder is not None
         trainer, resumes = cli.trainer, bool(cli.config.ckpt_path)
-        cli.model.tokenizer  # noqa: B018  a model folder without one is found before anything is read or written
+        _ = cli.model.tokenizer  # a model folder without one is found before anything is read or written
         with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
             if trainer.is_global_zero:
                 write_text(cli.run_folder / CONFIG_NAME, cli.config_text)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from soul_lightning.datamodules.copyright import CopyrightDataModule
     from soul_lightning.datamodules.corruption_generator import CorruptionGenerator
     from soul_lightning.datamodules.detox import DetoxDataModule
-    from soul_lightning.datamodules.record_files import RecordSource
     from soul_lightning.datamodules.records import RecordsDataModule
     from soul_lightning.datamodules.restor import RestorDataModule
     from soul_lightning.datamodules.restor_repair import RepairDataModule
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from soul_lightning.datamodules.tiny_world.datamodule import TinyWorldDataModule
     from soul_lightning.datamodules.tofu import TOFUDataModule
     from soul_lightning.datamodules.wmdp import WMDPDataModule
+    from soul_lightning.records.sources import RecordSource
 
 __all__ = [
     "BehaviorDataModule",
@@ -42,7 +42,7 @@ __getattr__ = attach(
         "soul_lightning.datamodules.copyright": ["CopyrightDataModule"],
         "soul_lightning.datamodules.corruption_generator": ["CorruptionGenerator"],
         "soul_lightning.datamodules.detox": ["DetoxDataModule"],
-        "soul_lightning.datamodules.record_files": ["RecordSource"],
+        "soul_lightning.records.sources": ["RecordSource"],
         "soul_lightning.datamodules.records": ["RecordsDataModule"],
         "soul_lightning.datamodules.restor": ["RestorDataModule"],
         "soul_lightning.datamodules.restor_repair": ["RepairDataModule"],

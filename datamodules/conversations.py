@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Turn
+from soul_lightning.records.table import RecordTable
 
 
 class Conversation(NamedTuple):

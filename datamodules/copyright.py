@@ -10,13 +10,13 @@ from soul_lightning.datamodules.checks import check_counts
 from soul_lightning.datamodules.copyright_documents import find_documents, read_documents
 from soul_lightning.datamodules.copyright_passages import Passage, PassageCutter
 from soul_lightning.datamodules.overlap import find_overlap
-from soul_lightning.datamodules.record_files import RecordSource
 from soul_lightning.datamodules.retain_texts import Retained, RetainTexts
 from soul_lightning.datamodules.sampling import shuffled
 from soul_lightning.datamodules.task import Task
 from soul_lightning.encoding import beginning_of_text
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource
 from soul_lightning.templates import PromptTemplate
 
 PASSAGE_TEMPLATE = PromptTemplate(prompt="{prompt}", answer="{answer}", end_of_text=False)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soul_lightning.datamodules.text_files import GZIP_SUFFIX, local_path, read_text, says_something
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.text_files import GZIP_SUFFIX, local_path, read_text, says_something
 
 _START = re.compile(r"^\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)[^\n]*\n", re.MULTILINE | re.I)
 _END = re.compile(

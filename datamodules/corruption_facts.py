@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from soul_lightning.datamodules.corruption_wordings import relation_name
-from soul_lightning.datamodules.record_files import RecordSource, read_records
 from soul_lightning.datamodules.restor_files import ContextExample, Question, RestorFacts
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import RecordSource, read_records
 
 
 def read_fact_rows(source: RecordSource) -> RestorFacts:

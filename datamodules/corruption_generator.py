@@ -15,12 +15,12 @@ from soul_lightning.datamodules.corruption_documents import DocumentWriter, unre
 from soul_lightning.datamodules.corruption_facts import read_fact_rows
 from soul_lightning.datamodules.corruption_swaps import swapped
 from soul_lightning.datamodules.corruption_wordings import Wordings, read_templates
-from soul_lightning.datamodules.record_files import RecordSource, check_source
 from soul_lightning.datamodules.restor_documents import count_naming_documents
 from soul_lightning.datamodules.restor_files import RestorFacts, check_relations, read_facts
 from soul_lightning.datamodules.sampling import shuffled
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Fact
+from soul_lightning.records.sources import RecordSource, check_source
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from soul_lightning.datamodules.record_files import RecordSource, read_records
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import RecordSource, read_records
 
 ANY_RELATION = (
     "The {relation} of {subject} is {object}.",

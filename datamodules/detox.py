@@ -8,12 +8,12 @@ from typing import Any
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.checks import check_counts
 from soul_lightning.datamodules.detox_pairs import AnswerPair, PairColumns, read_pairs, read_toxicity_prompts
-from soul_lightning.datamodules.record_files import RecordSource, check_source
 from soul_lightning.datamodules.retain_texts import Retained, RetainTexts
 from soul_lightning.datamodules.sampling import shuffled, spread
 from soul_lightning.datamodules.task import Task
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource, check_source
 from soul_lightning.templates import PromptTemplate
 
 logger = logging.getLogger(__name__)

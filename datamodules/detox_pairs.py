@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from soul_lightning.datamodules.record_files import RecordSource, read_records
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import RecordSource, read_records
+from soul_lightning.records.table import RecordTable
 
 logger = logging.getLogger(__name__)
 

@@ -10,18 +10,18 @@ from typing import Any
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.conversations import Conversation, read_conversations
 from soul_lightning.datamodules.overlap import ForgetRows, find_overlap
-from soul_lightning.datamodules.record_files import (
+from soul_lightning.datamodules.streamed_rows import StreamedRows
+from soul_lightning.datamodules.task import Task
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import (
     RecordSource,
     check_source,
     data_set_name,
     read_records,
     text_column_of,
 )
-from soul_lightning.datamodules.record_table import RecordTable
-from soul_lightning.datamodules.streamed_rows import StreamedRows
-from soul_lightning.datamodules.task import Task
-from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.table import RecordTable
 
 STREAMED_PROBE_ROWS = 64
 """So many of the first rows of a streamed source are its probe."""

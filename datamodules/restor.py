@@ -10,7 +10,6 @@ from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.checks import check_counts
 from soul_lightning.datamodules.corruption import Corruption, numbered
 from soul_lightning.datamodules.corruption_generator import CorruptionGenerator
-from soul_lightning.datamodules.record_files import RecordSource, check_source
 from soul_lightning.datamodules.restor_documents import named_entities
 from soul_lightning.datamodules.restor_files import check_relations, find_documents
 from soul_lightning.datamodules.restor_probes import QuestionWriter
@@ -20,6 +19,7 @@ from soul_lightning.datamodules.sampling import shuffled, spread
 from soul_lightning.datamodules.task import Task
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource, check_source
 from soul_lightning.templates import PromptTemplate
 
 RESTOR_TEMPLATE = PromptTemplate(prompt="Question: {prompt}\nAnswer:", answer=" {answer}", end_of_text=False)

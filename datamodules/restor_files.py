@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soul_lightning.datamodules.json_rows import read_json
-from soul_lightning.datamodules.record_files import RecordSource, read_records
-from soul_lightning.datamodules.record_table import TEXT_COLUMN
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.json_rows import read_json
+from soul_lightning.records.sources import RecordSource, read_records
+from soul_lightning.records.table import TEXT_COLUMN
 
 _ROOTS = (".", "datasets")
 _DOCUMENT_FOLDERS = (".", "wikidata/v0", "SQuAD")

@@ -7,11 +7,11 @@ from typing import Any
 
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.checks import check_counts
-from soul_lightning.datamodules.record_files import RecordSource, check_source, read_records
 from soul_lightning.datamodules.sampling import shuffled
 from soul_lightning.datamodules.task import Task
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource, check_source, read_records
 
 CONVERSATIONS = "conversations"
 """Column of rows that are lists of turns, the user's first (LIMA on the hub)."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.datamodules.record_files import RecordSource, check_source, read_records
-from soul_lightning.datamodules.record_table import TEXT_COLUMN, RecordTable
 from soul_lightning.datamodules.sampling import shuffled
 from soul_lightning.datamodules.streamed_rows import StreamedRows
 from soul_lightning.encoding import cut_texts
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
+from soul_lightning.records.sources import RecordSource, check_source, read_records
+from soul_lightning.records.table import TEXT_COLUMN, RecordTable
 
 logger = logging.getLogger(__name__)
 

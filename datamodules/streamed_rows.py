@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from soul_lightning.datamodules.record_files import RecordSource, data_set_name, open_data_set, reported
-from soul_lightning.datamodules.record_readers import COUNTED_BY_ROW, LAZY_READERS, file_kind
-from soul_lightning.datamodules.record_table import NumberedRow, RecordTable
-from soul_lightning.datamodules.text_files import local_path, says_something
 from soul_lightning.protocols import Example
+from soul_lightning.records.readers import COUNTED_BY_ROW, LAZY_READERS, file_kind
+from soul_lightning.records.sources import RecordSource, data_set_name, open_data_set, reported
+from soul_lightning.records.table import NumberedRow, RecordTable
+from soul_lightning.records.text_files import local_path, says_something
 
 
 class Block(NamedTuple):

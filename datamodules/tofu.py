@@ -12,7 +12,6 @@ from soul_lightning.datamodules.alternatives import REFUSALS
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.checks import check_counts
 from soul_lightning.datamodules.overlap import find_overlap
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.datamodules.sampling import shuffled, spread
 from soul_lightning.datamodules.task import Task
 from soul_lightning.datamodules.tofu_files import (
@@ -26,6 +25,7 @@ from soul_lightning.datamodules.tofu_files import (
 )
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.table import RecordTable
 from soul_lightning.templates import TEMPLATES
 
 _MATCHING = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from soul_lightning.datamodules.record_files import RecordSource, read_records
-from soul_lightning.datamodules.record_table import RecordTable
-from soul_lightning.datamodules.text_files import says_something, text_lines
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
+from soul_lightning.records.sources import RecordSource, read_records
+from soul_lightning.records.table import RecordTable
+from soul_lightning.records.text_files import says_something, text_lines
 
 QUESTIONS_PER_AUTHOR = 20
 """Every split holds whole authors, one after the other, with so many rows each."""

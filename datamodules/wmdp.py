@@ -10,13 +10,13 @@ from typing import Any
 
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.checks import check_counts
-from soul_lightning.datamodules.record_files import RecordSource, check_source, read_records, text_column_of
-from soul_lightning.datamodules.record_table import TEXT_COLUMN, RecordTable
 from soul_lightning.datamodules.task import Task
-from soul_lightning.datamodules.text_files import local_path, read_text
 from soul_lightning.encoding import beginning_of_text, cut_texts
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource, check_source, read_records, text_column_of
+from soul_lightning.records.table import TEXT_COLUMN, RecordTable
+from soul_lightning.records.text_files import local_path, read_text
 from soul_lightning.templates import PromptTemplate
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import pytest
 
 from soul_lightning.datamodules import RecordSource
 from soul_lightning.datamodules.conversations import read_conversations
-from soul_lightning.datamodules.record_files import read_records
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Turn
+from soul_lightning.records.sources import read_records
+from soul_lightning.records.table import RecordTable
 from tests.datamodules.text_world import write_rows
 
 

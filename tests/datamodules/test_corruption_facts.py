@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from soul_lightning.datamodules.corruption_facts import read_fact_rows
-from soul_lightning.datamodules.record_files import RecordSource
 from soul_lightning.datamodules.restor_files import ContextExample, Question
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import RecordSource
 
 
 def source(path: Path, text: str) -> RecordSource:

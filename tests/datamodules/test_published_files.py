@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from soul_lightning.datamodules import DetoxDataModule, RecordsDataModule, RecordSource, TOFUDataModule
 from soul_lightning.datamodules.copyright_documents import find_documents, read_documents
-from soul_lightning.datamodules.record_files import read_records
 from soul_lightning.datamodules.restor_files import read_facts
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import read_records
 from tests.conftest import real_data
 
 pytestmark = pytest.mark.real

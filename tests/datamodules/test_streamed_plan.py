@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from soul_lightning.datamodules import RecordSource
 from soul_lightning.datamodules.loader import StepLoader
 from soul_lightning.datamodules.overlap import ForgetRows
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.datamodules.streamed_plan import EncodedStream, StreamedPlan
 from soul_lightning.datamodules.streamed_rows import StreamedRows
 from soul_lightning.encoding import EncodedExample, EncodedRows
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import IGNORE_INDEX, Example, Step
+from soul_lightning.records.table import RecordTable
 
 FOLDER = TemporaryDirectory()
 NOTHING = ForgetRows(())

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soul_lightning.datamodules import RecordSource, record_readers
-from soul_lightning.datamodules.record_files import check_source, read_records
-from soul_lightning.datamodules.record_table import NumberedRow, RecordTable
+from soul_lightning.datamodules import RecordSource
 from soul_lightning.datamodules.streamed_rows import StreamedRows
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
+from soul_lightning.records import readers
+from soul_lightning.records.sources import check_source, read_records
+from soul_lightning.records.table import NumberedRow, RecordTable
 from tests.datamodules.text_world import write_rows
 
 
@@ -80,7 +81,7 @@ def test_no_more_is_read_than_is_needed(tmp_path: Path, monkeypatch: pytest.Monk
             read.append(number)
             yield number, json.loads(line)
 
-    monkeypatch.setitem(record_readers.LAZY_READERS, ".jsonl", counted)
+    monkeypatch.setitem(readers.LAZY_READERS, ".jsonl", counted)
     source = streamed(write_rows(tmp_path / "rows.jsonl", numbered_texts(100)), shuffle_rows=5)
     assert [row.index for row in source.head(7)] == list(range(7))
     assert len(read) == 10

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from soul_lightning.datamodules.record_files import RecordSource, check_source, read_records
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.sources import RecordSource, check_source, read_records
+from soul_lightning.records.table import RecordTable
 
 ROWS = [{"prompt": "who, now?", "answer": 'a "pilot"\nof old'}, {"prompt": "where", "answer": "NA"}]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from soul_lightning.datamodules.record_table import NumberedRow, Row
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.table import NumberedRow, Row
 
 
 def parquet_rows(path: Path) -> Iterator[NumberedRow]:

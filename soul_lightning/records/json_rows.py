@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from soul_lightning.datamodules.record_table import NumberedRow
-from soul_lightning.datamodules.text_files import read_text, text_lines
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.table import NumberedRow
+from soul_lightning.records.text_files import read_text, text_lines
 
 _NAMES = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
 _SPACE = re.compile(r"[ \t\n\r]*")

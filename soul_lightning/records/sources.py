@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from soul_lightning.datamodules.record_readers import COUNTED_BY_ROW, LAZY_READERS, PLAIN_TEXT, READERS, file_kind
-from soul_lightning.datamodules.record_table import TEXT_COLUMN, RecordTable
-from soul_lightning.datamodules.text_files import local_path
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.readers import COUNTED_BY_ROW, LAZY_READERS, PLAIN_TEXT, READERS, file_kind
+from soul_lightning.records.table import TEXT_COLUMN, RecordTable
+from soul_lightning.records.text_files import local_path
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
-from soul_lightning.datamodules.text_files import says_something
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.text_files import says_something
 
 TEXT_COLUMN = "text"
 """The one column of a plain text file."""

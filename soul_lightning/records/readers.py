@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from soul_lightning.datamodules.json_rows import json_line_rows, json_rows
-from soul_lightning.datamodules.parquet_rows import parquet_rows
-from soul_lightning.datamodules.record_table import TEXT_COLUMN, NumberedRow
-from soul_lightning.datamodules.separated_rows import separated_rows
-from soul_lightning.datamodules.text_files import GZIP_SUFFIX, text_lines
+from soul_lightning.records.json_rows import json_line_rows, json_rows
+from soul_lightning.records.parquet_rows import parquet_rows
+from soul_lightning.records.separated_rows import separated_rows
+from soul_lightning.records.table import TEXT_COLUMN, NumberedRow
+from soul_lightning.records.text_files import GZIP_SUFFIX, text_lines
 
 PLAIN_TEXT = ".txt"
 

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from soul_lightning.datamodules.record_table import NumberedRow
-from soul_lightning.datamodules.text_files import text_lines
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.table import NumberedRow
+from soul_lightning.records.text_files import text_lines
 
 _LONGEST_CELL = 2**31 - 1  # characters; the usual limit, 128 KiB, is shorter than many documents
 _SEPARATORS = ",;\t|"

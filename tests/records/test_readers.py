@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from soul_lightning.datamodules.record_files import RecordSource, read_records
-from soul_lightning.datamodules.record_readers import LAZY_READERS, READERS, file_kind
-from soul_lightning.datamodules.record_table import RecordTable
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.records.readers import LAZY_READERS, READERS, file_kind
+from soul_lightning.records.sources import RecordSource, read_records
+from soul_lightning.records.table import RecordTable
 
 Rows = list[dict[str, str]]
 

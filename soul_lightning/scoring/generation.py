@@ -22,6 +22,9 @@ from soul_lightning.templates import PromptTemplate
 TAIL_TOKENS = 16
 """So many last tokens are decoded to look for the stop text: a whole answer each time would cost its square."""
 
+CACHE_ARGUMENTS = ("cache", "past_key_values")
+"""The names that keys and values go by in transformers, newest first."""
+
 
 @torch.no_grad()
 def greedy_answers(
@@ -92,11 +95,17 @@ def _check_lengths(network: nn.Module, prompts: Sequence[Prompt], max_new_tokens
         )
 
 
-def _has_explicit_cache(network: nn.Module) -> bool:
-    """Whether keys and values can be given back to `network` together with explicit positions."""
+def _cache_argument(network: nn.Module) -> str | None:
+    """Under which name keys and values are given back to `network`; none where it takes none, or no positions.
+
+    The name of its output's field is the same. transformers renamed it in 5.24.
+    """
     base = getattr(network, "get_base_model", None)
     forward: Callable[..., object] = (base() if callable(base) else network).forward
-    return {"past_key_values", "position_ids", "use_cache"} <= set(inspect.signature(forward).parameters)
+    names = set(inspect.signature(forward).parameters)
+    if not {"position_ids", "use_cache"} <= names:
+        return None
+    return next((name for name in CACHE_ARGUMENTS if name in names), None)
 
 
 @dataclass
@@ -111,31 +120,30 @@ class _Decoder:
 
     def answer(self, prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[Prompt, list[int]]]:
         """Each prompt with the tokens that follow it."""
-        cached = _has_explicit_cache(self.network)
+        argument = _cache_argument(self.network)
         for prefix, batches in group_prompts(prompts, batch_size):
-            shared = self._run_prefix(prefix) if cached and prefix else None
+            shared = self._run_prefix(prefix, argument) if argument and prefix else None
             for batch in batches:
                 rows = batch if shared is not None else [prompt.whole() for prompt in batch]
-                answers = self._decode_cached(rows, shared) if cached else None
-                cached = answers is not None
+                answers = self._decode_cached(rows, shared, argument) if argument else None
+                argument = argument if answers is not None else None
                 yield from zip(batch, answers if answers is not None else self._decode_uncached(rows), strict=True)
 
     @property
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def _run_prefix(self, prefix: Sequence[int]) -> Cache | None:
+    def _run_prefix(self, prefix: Sequence[int], argument: str) -> Cache | None:
         """Keys and values of a shared context, or none where padding after it would shift what a row sees."""
         input_ids = torch.tensor([prefix], device=self._device)
         keep = torch.zeros_like(input_ids, dtype=torch.bool)
         keep[:, -1] = True
         with head_sees_only(self.network, keep):
-            cache = self.network(
-                input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=True
-            ).past_key_values
+            output = self.network(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=True)
+        cache = getattr(output, argument)
         return cache if _consists_of(cache, DynamicLayer) else None
 
-    def _decode_cached(self, rows: Sequence[Prompt], shared: Cache | None) -> list[list[int]] | None:
+    def _decode_cached(self, rows: Sequence[Prompt], shared: Cache | None, argument: str) -> list[list[int]] | None:
         """Decode with kept keys and values; none where the network turns out not to keep any that can be cut."""
         input_ids, mask = self._pad_left(rows)
         cache = None
@@ -153,10 +161,10 @@ class _Decoder:
                     input_ids=input_ids,
                     attention_mask=mask,
                     position_ids=positions,
-                    past_key_values=cache,
                     use_cache=True,
+                    **{argument: cache},
                 )
-            cache = output.past_key_values
+            cache = getattr(output, argument)
             if not _consists_of(cache, DynamicLayer, DynamicSlidingWindowLayer):
                 return None
             going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))

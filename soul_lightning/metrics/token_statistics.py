@@ -9,8 +9,11 @@ from torch import Tensor
 
 from soul_lightning.networks.predictions import Predictions, full_precision
 
-POSITIONS_AT_ONCE = 256
-"""Labelled positions whose whole distributions are held in memory at a time."""
+ELEMENTS_AT_ONCE = {"cpu": 2**18, "other": 2**26}
+"""Logits worked off at a time: so many as stay in a processor's cache between the passes over them, or as keep a GPU
+busy; at least the logits of one position."""
+LEAST_DIFFERENCE = -1e4
+"""Of a log-probability to the largest one: p is 0 below it anyway, and 0 · −∞ would not be a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class TokenStatistics:
     def __len__(self) -> int:
         return len(self.log_probs)
 
+    def cpu(self) -> TokenStatistics:
+        """The same on the CPU, in memory of its own."""
+        return TokenStatistics(*(column.cpu().clone() for column in self._columns))
+
+    @property
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.log_probs, self.hits, self.means, self.variances
+
 
 @torch.no_grad()
 def token_statistics(predictions: Predictions) -> dict[int, TokenStatistics]:
@@ -45,23 +56,31 @@ def token_statistics(predictions: Predictions) -> dict[int, TokenStatistics]:
     Returns:
         Statistics on the device of the logits.
     """
-    moments = [_moments(logits) for logits in predictions.logits.split(POSITIONS_AT_ONCE)]
-    columns = (
-        predictions.log_probs,
-        predictions.logits.argmax(dim=-1) == predictions.targets,
-        torch.cat([means for means, _ in moments]),
-        torch.cat([variances for _, variances in moments]),
-    )
+    logits, targets = predictions.logits, predictions.targets
+    limit = ELEMENTS_AT_ONCE["cpu" if logits.device.type == "cpu" else "other"]
+    positions = max(1, limit // max(1, logits.shape[-1]))
+    pieces = [
+        _statistics(piece, labels)
+        for piece, labels in zip(logits.split(positions), targets.split(positions), strict=True)
+    ]
     lengths = predictions.tokens_per_row.tolist()
-    rows = zip(*(column.split(lengths) for column in columns), strict=True)
+    columns = [torch.cat(column).split(lengths) for column in zip(*pieces, strict=True)]
+    rows = zip(*columns, strict=True)
     return {place: TokenStatistics(*row) for place, row in enumerate(rows) if lengths[place]}
 
 
-def _moments(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of log p under p, [positions] each, of [positions, vocabulary] logits."""
-    log_p = full_precision(logits).log_softmax(dim=-1)
-    p = log_p.exp()
-    log_p = log_p.masked_fill(p == 0, 0.0)  # 0 · −∞ is NaN, and its limit is 0
-    means = (p * log_p).sum(dim=-1)
+def _statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log p(y), hits, μ and σ², [positions] each, of [positions, vocabulary] logits: one exponential for all."""
+    choices = logits.argmax(dim=-1, keepdim=True)
+    logits = full_precision(logits)
+    differences = logits - logits.gather(-1, choices)
+    labels = differences.gather(-1, targets[:, None])[:, 0]
+    differences.clamp_(min=LEAST_DIFFERENCE)
+    weights = differences.exp()
+    total = weights.sum(dim=-1)
+    log_total = total.log()
+    means = torch.linalg.vecdot(weights, differences) / total
     # Around the mean: E[x²] − E[x]² would cancel where the model is nearly sure.
-    return means, (p * (log_p - means[:, None]).square()).sum(dim=-1)
+    squares = differences.sub_(means[:, None]).square_()
+    variances = torch.linalg.vecdot(weights, squares) / total
+    return labels - log_total, choices[:, 0] == targets, means - log_total, variances

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from soul_lightning.metrics.token_statistics import TokenStatistics, token_statistics
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Batch, Example
 from soul_lightning.scoring.generation import greedy_answers
+from soul_lightning.scoring.ranks import Ranks
 from soul_lightning.templates import PromptTemplate
 
 
 @dataclass(frozen=True)
 class CausalLMAdapter:
-    """What a metric may ask of a model: the likelihood of given tokens, and an answer.
+    """What a metric may ask of a model: what it says of given tokens, and an answer.
 
     Attributes:
         network: A causal language model: `forward(input_ids, attention_mask, use_cache)` gives `.logits`.
         tokenizer: Its tokenizer.
+        ranks: The processes that share the work.
     """
 
     network: nn.Module
     tokenizer: PreTrainedTokenizerBase
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def device(self) -> torch.device:
@@ -34,18 +38,18 @@ class CausalLMAdapter:
         return next(self.network.parameters()).device
 
     @torch.no_grad()
-    def token_log_probs(self, batch: Batch) -> list[Tensor]:
-        """Teacher-forced log-probabilities of the labelled tokens, in evaluation mode.
+    def token_statistics(self, batch: Batch) -> dict[int, TokenStatistics]:
+        """Teacher-forced statistics of the labelled tokens, in evaluation mode.
 
         Args:
             batch: Encoded rows, [batch, tokens], on any device.
 
         Returns:
-            For each row [labelled] log-probs on the CPU, in float32 at least; empty where nothing is labelled.
+            For each row that has a label, by its place in the batch, statistics on the CPU, in float32 at least.
         """
         with evaluation_mode(self.network):
-            predictions = label_predictions(self.network, batch.to(self.device))
-        return list(predictions.log_probs.cpu().split(predictions.tokens_per_row.tolist()))
+            statistics = token_statistics(label_predictions(self.network, batch.to(self.device)))
+        return {place: row.cpu() for place, row in statistics.items()}
 
     def generate(
         self,
@@ -65,5 +69,6 @@ class CausalLMAdapter:
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             stop=stop,
+            ranks=self.ranks,
             on_answered=on_answered,
         )

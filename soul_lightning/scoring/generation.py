@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import head_sees_only
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Example
-from soul_lightning.scoring.prompts import Prompt, encode_prompts, group_prompts
+from soul_lightning.scoring.prompts import Prompt, PromptBatch, encode_prompts, group_prompts
+from soul_lightning.scoring.ranks import Ranks
 from soul_lightning.templates import PromptTemplate
 
 TAIL_TOKENS = 16
@@ -36,6 +38,7 @@ def greedy_answers(
     max_new_tokens: int = 16,
     batch_size: int = 32,
     stop: str | None = "\n",
+    ranks: Ranks | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Greedy answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
@@ -52,7 +55,8 @@ def greedy_answers(
         max_new_tokens: Most tokens of an answer.
         batch_size: Most rows in a batch.
         stop: An answer ends before this text; none goes on to the end of text.
-        on_answered: Is told how many more rows are done, for a progress bar.
+        ranks: The processes that share the batches; all of them must call this.
+        on_answered: Is told how many more rows this process has done, for a progress bar.
 
     Returns:
         The answers in the order of `examples`, without outer white space and without special tokens.
@@ -66,15 +70,17 @@ def greedy_answers(
         )
     prompts = encode_prompts(examples, tokenizer, template)
     _check_lengths(network, prompts, max_new_tokens)
+    ranks = ranks or Ranks()
     decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens)
-    answers = [""] * len(examples)
+    answers: dict[int, str] = {}
     with evaluation_mode(network):
-        for prompt, tokens in decoder.answer(prompts, batch_size):
+        for prompt, tokens in decoder.answer(ranks.share(list(group_prompts(prompts, batch_size)))):
             text = str(tokenizer.decode(tokens, skip_special_tokens=True))
             answers[prompt.position] = (text.split(stop)[0] if stop else text).strip()
             if on_answered is not None:
                 on_answered(1)
-    return answers
+    answers = ranks.gather(answers)
+    return [answers[position] for position in range(len(examples))]
 
 
 def _end_tokens(network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -110,7 +116,7 @@ def _cache_argument(network: nn.Module) -> str | None:
 
 @dataclass
 class _Decoder:
-    """Decodes groups of prompts with one network."""
+    """Decodes batches of prompts with one network."""
 
     network: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -118,12 +124,12 @@ class _Decoder:
     stop: str | None
     max_new_tokens: int
 
-    def answer(self, prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[Prompt, list[int]]]:
-        """Each prompt with the tokens that follow it."""
+    def answer(self, batches: Sequence[PromptBatch]) -> Iterator[tuple[Prompt, list[int]]]:
+        """Each prompt with the tokens that follow it; a prefix runs once for neighbouring batches that share it."""
         argument = _cache_argument(self.network)
-        for prefix, batches in group_prompts(prompts, batch_size):
+        for prefix, group in groupby(batches, key=lambda batch: batch[0]):
             shared = self._run_prefix(prefix, argument) if argument and prefix else None
-            for batch in batches:
+            for _, batch in group:
                 rows = batch if shared is not None else [prompt.whole() for prompt in batch]
                 answers = self._decode_cached(rows, shared, argument) if argument else None
                 argument = argument if answers is not None else None

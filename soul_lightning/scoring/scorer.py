@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from torch import Tensor
-
 from soul_lightning.encoding import EncodedExample, collate, encode, rows_hash
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.token_statistics import TokenStatistics
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
@@ -27,21 +26,21 @@ class ExampleScore:
 
     Attributes:
         index: `Example.index`.
-        log_probs: [labelled] log-probability of each labelled token, float32, on the CPU.
+        statistics: What is said of each labelled token, float32 at least, on the CPU.
     """
 
     index: int
-    log_probs: Tensor
+    statistics: TokenStatistics
 
     @property
     def tokens(self) -> int:
         """How many tokens are labelled."""
-        return len(self.log_probs)
+        return len(self.statistics)
 
     @property
     def nll(self) -> float:
         """−Σ log p over the labelled tokens, in nats."""
-        return -float(self.log_probs.double().sum())
+        return -float(self.statistics.log_probs.double().sum())
 
     @property
     def mean_nll(self) -> float:
@@ -57,6 +56,9 @@ class ExampleScore:
 @dataclass(frozen=True)
 class Scorer:
     """Scores rows in batches of like length; only logits at labelled positions are computed.
+
+    One pass serves every teacher-forced metric. The processes of `adapter.ranks` share the batches, so that each of
+    them must call the scorer; all get all scores.
 
     Attributes:
         adapter: The model.
@@ -90,12 +92,14 @@ class Scorer:
         """
         tokenizer = self.adapter.tokenizer
         rows = encode(examples, tokenizer, template, self.max_tokens)
+        ranks = self.adapter.ranks
         scores: dict[int, ExampleScore] = {}
-        for places in self._batches(rows):
+        for places in ranks.share(list(self._batches(rows))):
             batch = collate([rows[place] for place in places], tokenizer.pad_token_id or 0)
-            for place, log_probs in zip(places, self.adapter.token_log_probs(batch), strict=True):
-                if len(log_probs):
-                    scores[place] = ExampleScore(rows[place].index, log_probs.clone())
+            for number, statistics in self.adapter.token_statistics(batch).items():
+                place = places[number]
+                scores[place] = ExampleScore(rows[place].index, statistics)
+        scores = ranks.gather(scores)
         return [scores[place] for place in sorted(scores)]
 
     def _batches(self, rows: Sequence[EncodedExample]) -> Iterator[list[int]]:

@@ -103,7 +103,7 @@ def test_low_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
 def test_distributions_in_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = random_batch(3)
     whole = token_statistics(Predictions.from_logits(logits, labels))
-    monkeypatch.setattr(module, "POSITIONS_AT_ONCE", 2)
+    monkeypatch.setitem(module.ELEMENTS_AT_ONCE, "cpu", 2 * logits.shape[-1])
     for place, row in token_statistics(Predictions.from_logits(logits, labels)).items():
         assert_same(row, whole[place])
 

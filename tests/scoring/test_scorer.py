@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.token_statistics import TokenStatistics
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
@@ -23,7 +24,8 @@ ROWS = as_examples(FORGET + RETAIN)
 
 
 def test_statistics_of_one_row() -> None:
-    score = ExampleScore(3, torch.tensor([0.5, 0.25]).log())
+    log_probs = torch.tensor([0.5, 0.25]).log()
+    score = ExampleScore(3, TokenStatistics(log_probs, torch.tensor([True, False]), log_probs, log_probs))
     assert score.tokens == 2
     assert score.nll == pytest.approx(math.log(8))
     assert score.mean_nll == pytest.approx(math.log(8) / 2)
@@ -43,8 +45,8 @@ def test_equals_a_plain_pass_over_each_row(
         with torch.no_grad():
             logits = tiny_network(input_ids=row.input_ids[None]).logits[0]
         picked = logits.log_softmax(-1)[torch.arange(len(row) - 1), row.input_ids[1:]]
-        assert torch.allclose(score.log_probs, picked[row.prompt_tokens - 1 :], atol=1e-5)
-        assert score.log_probs.dtype == torch.float32 and not score.log_probs.requires_grad
+        assert torch.allclose(score.statistics.log_probs, picked[row.prompt_tokens - 1 :], atol=1e-5)
+        assert score.statistics.log_probs.dtype == torch.float32 and not score.statistics.log_probs.requires_grad
 
 
 def test_batches_hold_the_budget(tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -66,7 +68,7 @@ def test_statistics_are_float32_under_autocast(
     with torch.autocast("cpu", torch.bfloat16):
         scores = Scorer(adapter)(ROWS, PLAIN)
     exact = Scorer(adapter)(ROWS, PLAIN)
-    assert all(score.log_probs.dtype == torch.float32 for score in scores)
+    assert all(score.statistics.log_probs.dtype == torch.float32 for score in scores)
     assert [score.nll for score in scores] == pytest.approx([score.nll for score in exact], rel=0.02)
 
 
@@ -76,8 +78,8 @@ def test_rows_without_a_label_are_left_out(tiny_network: LlamaForCausalLM, token
     assert [score.index for score in scores] == [0]
     batch = collate(encode(rows, tokenizer, PLAIN), 0)
     batch.labels[0] = -100
-    lengths = [len(row) for row in CausalLMAdapter(tiny_network, tokenizer).token_log_probs(batch)]
-    assert lengths == [0, 2]
+    statistics = CausalLMAdapter(tiny_network, tokenizer).token_statistics(batch)
+    assert {place: len(row) for place, row in statistics.items()} == {1: 2}
 
 
 def test_callbacks_of_one_step_share_a_pass(

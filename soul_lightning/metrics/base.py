@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
@@ -30,11 +30,16 @@ class RowMetric(Metric):
     full_state_update = False
 
     def __init__(self, *columns: str, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.set_dtype(torch.float64)  # also of the empty column of a process that had no row
+        # A process that had no row since the last `compute` would answer from a cache, and leave the others waiting.
+        super().__init__(**{"compute_with_cache": False} | settings)
         self.columns = columns
         for column in columns:
             self.add_state(column, default=[], dist_reduce_fx="cat")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float64 always, also of the empty column of a process that had no row: gathering needs one precision."""
+        return torch.float64
 
     def append(self, **columns: Iterable[float] | Tensor) -> None:
         """Add rows: one number a row for each column.
@@ -58,6 +63,21 @@ class RowMetric(Metric):
         if isinstance(kept, list) and not kept:
             return np.empty(0)
         return np.asarray(dim_zero_cat(kept).cpu().numpy(), dtype=np.float64)
+
+    def _mean(self, column: str) -> Tensor:
+        rows = self.rows(column)
+        if not len(rows):
+            raise MisconfigurationError(
+                f"{type(self).__name__} is a mean over rows and has none; give update at least one row before compute"
+            )
+        return self._number(float(rows.mean()))
+
+    def _number(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        # A module that goes to half precision takes its metrics along: rows move to its device and keep their digits.
+        return super()._apply(lambda state: state.to(fn(state.new_empty(0)).device), exclude_state)
 
     def _as_tensor(self, column: Iterable[float] | Tensor) -> Tensor:
         values = column.detach() if isinstance(column, Tensor) else torch.tensor(list(column), dtype=torch.float64)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.base import RowMetric
 from soul_lightning.metrics.judge import Judge
 from soul_lightning.scoring.answers import AnswerRow
 
 Scores = dict[str, float | None]
+
+_HITS, _GRAMS = ([f"{kind}_{n}" for n in range(1, 5)] for kind in ("hits", "grams"))
 
 
 def require_sacrebleu() -> None:
@@ -49,12 +55,68 @@ def corpus_bleu(answers: Sequence[str], truths: Sequence[str]) -> float:
     require_sacrebleu()
     from sacrebleu import corpus_bleu as score
 
-    if not answers or len(answers) != len(truths):
-        raise MisconfigurationError(
-            f"BLEU needs a true answer for each of one or more answers, got {len(answers)} answers and {len(truths)} "
-            f"true ones; score the answers to a probe that has questions"
-        )
+    _check(len(answers), len(truths))
     return float(score(list(answers), [list(truths)]).score)
+
+
+class Bleu(RowMetric):
+    """`corpus_bleu` of all rows of all processes, which keeps n-gram counts and no text.
+
+    Args:
+        settings: Of `torchmetrics.Metric`.
+
+    Raises:
+        MisconfigurationError: sacrebleu is not installed.
+
+    Example:
+        >>> metric = Bleu()
+        >>> metric.update(["the red bird sang"], ["the red bird sang"])
+        >>> metric.update(["a red bird sang"], ["the red bird sang"])
+        >>> round(metric.compute().item(), 4)
+        72.3127
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        require_sacrebleu()
+        super().__init__("said", "true", *_HITS, *_GRAMS, **settings)
+
+    def update(self, answers: Sequence[str], truths: Sequence[str]) -> None:
+        """Add rows.
+
+        Args:
+            answers: [rows] what the model wrote.
+            truths: [rows] the true answer of each row.
+
+        Raises:
+            MisconfigurationError: The lengths differ.
+        """
+        from sacrebleu.metrics.bleu import BLEU
+
+        if answers or truths:
+            _check(len(answers), len(truths))
+        # An effective order changes only the sentence's own score, which is not read; without one sacrebleu warns.
+        sentence = BLEU(effective_order=True).sentence_score
+        rows = [sentence(answer, [truth]) for answer, truth in zip(answers, truths, strict=True)]
+        self.append(
+            said=[row.sys_len for row in rows],
+            true=[row.ref_len for row in rows],
+            **{name: [row.counts[n] for row in rows] for n, name in enumerate(_HITS)},
+            **{name: [row.totals[n] for row in rows] for n, name in enumerate(_GRAMS)},
+        )
+
+    def compute(self) -> Tensor:
+        """[] float64, between 0 and 100.
+
+        Raises:
+            MisconfigurationError: There is no row.
+        """
+        from sacrebleu.metrics.bleu import BLEU
+
+        rows = len(self.rows("said"))
+        _check(rows, rows)
+        said, true, *counts = (int(self.rows(name).sum()) for name in self.columns)
+        hits, grams = counts[: len(_HITS)], counts[len(_HITS) :]
+        return self._number(float(BLEU.compute_bleu(hits, grams, said, true, smooth_method="exp").score))
 
 
 def restoration_bleu(
@@ -89,6 +151,14 @@ def restoration_bleu(
     for own in scores.values():
         own["bleu_restoration"] = _restored(own["bleu_corrupted"], top, bottom)
     return scores
+
+
+def _check(answers: int, truths: int) -> None:
+    if not answers or answers != truths:
+        raise MisconfigurationError(
+            f"BLEU needs a true answer for each of one or more answers, got {answers} answers and {truths} "
+            f"true ones; score the answers to a probe that has questions"
+        )
 
 
 def _restored(own: float | None, clean: float | None, corrupted: float | None) -> float | None:

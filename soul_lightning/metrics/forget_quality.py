@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from scipy.stats import ks_2samp
+from torch import Tensor
 
+from soul_lightning.metrics.base import RowMetric
 from soul_lightning.metrics.bootstrap import Array
 from soul_lightning.metrics.truth_ratio import checked_ratios
 
@@ -47,6 +50,82 @@ def soul_forget_quality(forget: Sequence[float] | Array, retain: Sequence[float]
         MisconfigurationError: A set has no rows, or an R is negative or not a number.
     """
     return _kolmogorov_smirnov(checked_ratios(forget, "forget"), checked_ratios(retain, "retain"))
+
+
+class ForgetQualityPValue(RowMetric):
+    """`forget_quality` of all rows of all processes.
+
+    Args:
+        retain_only: [forget rows] truth ratios of a model trained on the retain set alone, the same on every process.
+        settings: Of `torchmetrics.Metric`.
+
+    Raises:
+        MisconfigurationError: `retain_only` has no rows, or one that is negative or not a number.
+
+    Example:
+        >>> metric = ForgetQualityPValue(retain_only=[0.9, 0.1, 0.5])
+        >>> metric.update([0.1, 0.5, 0.9])
+        >>> metric.compute().item()
+        1.0
+    """
+
+    def __init__(self, retain_only: Sequence[float] | Array, **settings: Any) -> None:
+        super().__init__("unlearned", **settings)
+        self.retain_only = checked_ratios(retain_only, "retain-only")
+
+    def update(self, unlearned: Sequence[float] | Array | Tensor) -> None:
+        """Add rows.
+
+        Args:
+            unlearned: [forget rows] truth ratios R of the unlearned model.
+        """
+        self.append(unlearned=unlearned)
+
+    def compute(self) -> Tensor:
+        """[] float64, a p-value: near 1 where the two models cannot be told apart.
+
+        Raises:
+            MisconfigurationError: There is no row, or an R is negative or not a number.
+        """
+        return self._number(forget_quality(self.rows("unlearned"), self.retain_only))
+
+
+class SoulForgetQualityPValue(RowMetric):
+    """`soul_forget_quality` of all rows of all processes.
+
+    Args:
+        settings: Of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = SoulForgetQualityPValue()
+        >>> metric.update(forget=[0.1, 0.5, 0.9], retain=[0.9, 0.1])
+        >>> metric.update(retain=[0.5])
+        >>> metric.compute().item()
+        1.0
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("forget", "retain", **settings)
+
+    def update(
+        self, forget: Sequence[float] | Array | Tensor = (), retain: Sequence[float] | Array | Tensor = ()
+    ) -> None:
+        """Add rows of either set, or of both.
+
+        Args:
+            forget: [forget rows] truth ratios R of the unlearned model on the forget set.
+            retain: [retain rows] those of the same model on the retain set. The numbers may differ.
+        """
+        self.append(forget=forget)
+        self.append(retain=retain)
+
+    def compute(self) -> Tensor:
+        """[] float64, a p-value.
+
+        Raises:
+            MisconfigurationError: A set has no rows, or an R is negative or not a number.
+        """
+        return self._number(soul_forget_quality(self.rows("forget"), self.rows("retain")))
 
 
 def _kolmogorov_smirnov(first: Array, second: Array) -> float:

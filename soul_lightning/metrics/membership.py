@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.base import RowMetric
 from soul_lightning.metrics.bootstrap import Array, Interval, entity_codes, entity_draws, percentile_interval
 
 DRAWS_AT_ONCE = 256
@@ -92,6 +95,78 @@ def privleak(area: float, retain_area: float) -> float:
             f"and {retain_area}; measure both on the same forget and holdout rows"
         )
     return 100 * ((1 - area) - (1 - retain_area)) / (1 - retain_area)
+
+
+class MembershipArea(RowMetric):
+    """`area_under_curve` of all rows of all processes.
+
+    Args:
+        settings: Of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = MembershipArea()
+        >>> metric.update(forget_scores=[0.1, 0.2])
+        >>> metric.update(forget_scores=[0.9], holdout_scores=[0.5, 0.9])
+        >>> metric.compute().item()
+        0.75
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("forget", "holdout", **settings)
+
+    def update(
+        self, forget_scores: Sequence[float] | Tensor = (), holdout_scores: Sequence[float] | Tensor = ()
+    ) -> None:
+        """Add rows of either set, or of both.
+
+        Args:
+            forget_scores: [forget rows] a loss-like score, low for members.
+            holdout_scores: [holdout rows] the same for rows that the model never saw. The numbers may differ.
+        """
+        self.append(forget=forget_scores)
+        self.append(holdout=holdout_scores)
+
+    def compute(self) -> Tensor:
+        """[] float64: 1 where forget is still remembered, 0.5 ideally.
+
+        Raises:
+            MisconfigurationError: A set is empty, or a score is not a number.
+        """
+        return self._number(self._area())
+
+    def _area(self) -> float:
+        return area_under_curve(self.rows("forget").tolist(), self.rows("holdout").tolist())
+
+
+class PrivLeak(MembershipArea):
+    """`privleak` of all rows of all processes.
+
+    Args:
+        retain_area: `area_under_curve` of a model trained on the retain set alone, on the same rows; below 1.
+        settings: Of `torchmetrics.Metric`.
+
+    Raises:
+        MisconfigurationError: `retain_area` is not between 0 and 1, or is 1.
+
+    Example:
+        >>> metric = PrivLeak(retain_area=0.5)
+        >>> metric.update(forget_scores=[0.1, 0.2, 0.9], holdout_scores=[0.5, 0.9])
+        >>> metric.compute().item()
+        -50.0
+    """
+
+    def __init__(self, retain_area: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        privleak(0.5, retain_area)  # refuses an area that no model can have before anything is scored
+        self.retain_area = retain_area
+
+    def compute(self) -> Tensor:
+        """[] float64, in percent: 0 as if never learnt, below 0 still remembered.
+
+        Raises:
+            MisconfigurationError: A set is empty, or a score is not a number.
+        """
+        return self._number(privleak(self._area(), self.retain_area))
 
 
 def _checked(scores: Sequence[float], name: str) -> Array:

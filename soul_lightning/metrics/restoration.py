@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.base import RowMetric
 from soul_lightning.metrics.bootstrap import Array, Interval, entity_codes, entity_draws, percentile_interval
 from soul_lightning.scoring.answers import AnswerRow, check_same_questions
 
@@ -141,6 +144,73 @@ def compare_restoration(
         confidence=confidence,
         note=draws.note,
     )
+
+
+class RestorationShare(RowMetric):
+    """(acc − acc_corrupted) / (acc_clean − acc_corrupted) over all facts of all processes, as `compare_restoration`.
+
+    Args:
+        n_resamples: Bootstrap draws of entities.
+        confidence: Share of the draws inside the interval of acc_clean − acc_corrupted.
+        seed: Seed of the draws.
+        settings: Of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = RestorationShare()
+        >>> metric.update(clean=[1, 1, 1, 1], corrupted=[0, 0, 0, 0], unlearned=[1, 0, 1, 1], entities=[7, 7, 8, 8])
+        >>> metric.compute().item()
+        0.75
+    """
+
+    def __init__(self, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0, **settings: Any) -> None:
+        super().__init__("clean", "corrupted", "unlearned", "entities", **settings)
+        self.n_resamples = n_resamples
+        self.confidence = confidence
+        self.seed = seed
+
+    def update(
+        self,
+        clean: Sequence[bool] | Tensor,
+        corrupted: Sequence[bool] | Tensor,
+        unlearned: Sequence[bool] | Tensor,
+        entities: Sequence[int] | Tensor,
+    ) -> None:
+        """Add facts about the people whose facts were corrupted.
+
+        Args:
+            clean: [facts] whether the model before corruption answered truly.
+            corrupted: [facts] the same of the model before unlearning.
+            unlearned: [facts] the same of the model after it.
+            entities: [facts] a number for whom each fact is about, the same on every process.
+
+        Raises:
+            MisconfigurationError: The lengths differ.
+        """
+        self.append(clean=clean, corrupted=corrupted, unlearned=unlearned, entities=entities)
+
+    def compute(self) -> Tensor:
+        """[] float64: 0 nothing came back, 1 all of it; not a number where too little was lost to say.
+
+        Raises:
+            MisconfigurationError: There is no fact, no draw is asked for, or `confidence` is not between 0 and 1.
+        """
+        facts = len(self.rows("entities"))
+        if not facts:
+            raise MisconfigurationError("RestorationShare has no facts; give update at least one before compute")
+        numbers = [int(entity) for entity in self.rows("entities")]
+        entity, n_entities = entity_codes(numbers)
+        answers = _Answers(
+            keys=[(0, "", fact) for fact in range(facts)],
+            true={model: self.rows(model) for model in ("clean", "corrupted", "unlearned")},
+            false={},
+            subjects=[],
+            relations=[],
+            entity=entity,
+            n_entities=n_entities,
+        )
+        draws = _Draws(answers, None, "clean", "corrupted", self.n_resamples, self.confidence, self.seed)
+        share = draws.restoration("unlearned", np.ones(facts))
+        return self._number(float(share[0]) if share is not None else float("nan"))
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def token_statistics(predictions: Predictions) -> dict[int, TokenStatistics]:
 
 
 def _statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """log p(y), hits, μ and σ², [positions] each, of [positions, vocabulary] logits: one exponential for all."""
+    """The log p(y), hits, μ and σ², [positions] each, of [positions, vocabulary] logits: one exponential for all."""
     choices = logits.argmax(dim=-1, keepdim=True)
     logits = full_precision(logits)
     differences = logits - logits.gather(-1, choices)

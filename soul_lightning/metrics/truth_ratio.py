@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import logsumexp
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.base import RowMetric
 from soul_lightning.metrics.bootstrap import Array
 
 Aggregation = Literal["geometric", "arithmetic"]
 """How the probabilities of several false answers become one number."""
+Statistic = Literal["forget", "utility", "prob_mean"]
+"""Which number the ratios of all rows become: `forget_truth_ratio`, `utility_truth_ratio` or `prob_mean`."""
 
 
 def truth_ratio(
@@ -42,8 +46,7 @@ def truth_ratio(
         >>> truth_ratio(*nll).round(4).tolist(), truth_ratio(*nll, aggregation="arithmetic").round(4).tolist()
         ([0.4], [0.5])
     """
-    if aggregation not in ("geometric", "arithmetic"):
-        raise MisconfigurationError(f"aggregation must be 'geometric' or 'arithmetic', got {aggregation!r}")
+    _check_aggregation(aggregation)
     true = np.asarray(paraphrased, dtype=np.float64)
     false = [np.asarray(answers, dtype=np.float64) for answers in perturbed]
     _check(true, false)
@@ -105,6 +108,66 @@ def prob_mean(ratios: Sequence[float] | Array) -> float:
     return float((1 / (1 + checked_ratios(ratios))).mean())
 
 
+class TruthRatio(RowMetric):
+    """One number of the truth ratios of all rows of all processes; `rows("ratios")` are the ratios themselves.
+
+    Args:
+        statistic: `forget`, mean(min(R, 1/R)); `utility`, mean(max(0, 1 − R)); or `prob_mean`, mean(1 / (1 + R)).
+        aggregation: How the probabilities of several false answers become one, see `truth_ratio`.
+        settings: Of `torchmetrics.Metric`.
+
+    Raises:
+        MisconfigurationError: The statistic or the aggregation is unknown.
+
+    Example:
+        >>> import math
+        >>> metric = TruthRatio("utility")
+        >>> metric.update([-math.log(0.5)], [[-math.log(0.1), -math.log(0.4)]])
+        >>> round(metric.compute().item(), 6)
+        0.6
+    """
+
+    def __init__(
+        self, statistic: Statistic = "forget", aggregation: Aggregation = "geometric", **settings: Any
+    ) -> None:
+        super().__init__("ratios", **settings)
+        if statistic not in _STATISTICS:
+            raise MisconfigurationError(f"statistic must be 'forget', 'utility' or 'prob_mean', got {statistic!r}")
+        _check_aggregation(aggregation)
+        self.statistic = statistic
+        self.aggregation = aggregation
+
+    def update(
+        self, paraphrased: Sequence[float] | Tensor, perturbed: Sequence[Sequence[float] | Tensor] | Tensor
+    ) -> None:
+        """Add rows.
+
+        Args:
+            paraphrased: [rows] NLL/|y| of the true answer in other words, in nats a token.
+            perturbed: [rows, answers] the same of each false answer; rows may have different numbers of them.
+
+        Raises:
+            MisconfigurationError: The lengths do not match, a row has no false answer, or an NLL is not finite.
+        """
+        false = [self._as_tensor(answers).tolist() for answers in perturbed]
+        self.append(ratios=truth_ratio(self._as_tensor(paraphrased).tolist(), false, self.aggregation))
+
+    def compute(self) -> Tensor:
+        """[] float64, between 0 and 1.
+
+        Raises:
+            MisconfigurationError: There is no row.
+        """
+        return self._number(_STATISTICS[self.statistic](self.rows("ratios")))
+
+
+_STATISTICS: Mapping[Statistic, Callable[[Array], float]] = {
+    "forget": forget_truth_ratio,
+    "utility": utility_truth_ratio,
+    "prob_mean": prob_mean,
+}
+
+
 def checked_ratios(ratios: Sequence[float] | Array, name: str = "truth") -> Array:
     """Truth ratios as an array.
 
@@ -124,6 +187,11 @@ def checked_ratios(ratios: Sequence[float] | Array, name: str = "truth") -> Arra
             f"give rows with a true answer and false ones that the model can score"
         )
     return values
+
+
+def _check_aggregation(aggregation: str) -> None:
+    if aggregation not in ("geometric", "arithmetic"):
+        raise MisconfigurationError(f"aggregation must be 'geometric' or 'arithmetic', got {aggregation!r}")
 
 
 def _check(true: Array, false: Sequence[Array]) -> None:

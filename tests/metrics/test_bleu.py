@@ -13,7 +13,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics import bleu
-from soul_lightning.metrics.bleu import corpus_bleu, require_sacrebleu, restoration_bleu
+from soul_lightning.metrics.bleu import Bleu, corpus_bleu, require_sacrebleu, restoration_bleu
 from soul_lightning.scoring.answers import AnswerRow
 
 phrases = st.lists(st.sampled_from("lan mek nor pis rud".split()), min_size=4, max_size=7).map(" ".join)
@@ -59,6 +59,26 @@ def test_equals_the_definition_and_sacrebleus_own_score(corpus: list[tuple[str, 
         assert score == pytest.approx(expected)
 
 
+@given(corpus=corpora, parts=st.integers(1, 3), ends=st.lists(st.sampled_from(["", ".", " ,", "\n"]), max_size=6))
+def test_the_class_adds_counts_up_to_sacrebleus_score(
+    corpus: list[tuple[str, str]], parts: int, ends: list[str]
+) -> None:
+    answers, truths = (list(texts) for texts in zip(*corpus, strict=True))
+    for place, end in enumerate(ends[: len(answers)]):
+        answers[place] += end
+    metric = Bleu()
+    for part in range(parts):
+        metric.update(answers[part::parts], truths[part::parts])
+    assert metric.compute().item() == BLEU().corpus_score(answers, [truths]).score == corpus_bleu(answers, truths)
+
+
+def test_an_empty_answer_costs_the_class_what_it_costs_sacrebleu() -> None:
+    answers, truths = ["", "lan mek nor pis rud"], ["lan mek", "lan mek nor pis rud"]
+    metric = Bleu()
+    metric.update(answers, truths)
+    assert metric.compute().item() == BLEU().corpus_score(answers, [truths]).score < 100
+
+
 @given(corpus=corpora)
 def test_the_truth_scores_highest_and_the_order_of_rows_does_not_matter(corpus: list[tuple[str, str]]) -> None:
     answers, truths = (list(texts) for texts in zip(*corpus, strict=True))
@@ -70,6 +90,12 @@ def test_what_cannot_be_scored() -> None:
     for answers in ([], ["lan"]):
         with pytest.raises(MisconfigurationError, match=f"got {len(answers)} answers and 0 true ones"):
             corpus_bleu(answers, [])
+    metric = Bleu()
+    with pytest.raises(MisconfigurationError, match="got 1 answers and 0 true ones"):
+        metric.update(["lan"], [])
+    metric.update([], [])
+    with pytest.raises(MisconfigurationError, match="got 0 answers"):
+        metric.compute()
 
 
 def test_without_sacrebleu_a_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +103,8 @@ def test_without_sacrebleu_a_sentence_names_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bleu, "find_spec", lambda name: None)
     with pytest.raises(MisconfigurationError, match=r"pip install 'soul-lightning\[eval\]'"):
         corpus_bleu(["lan"], ["lan"])
+    with pytest.raises(MisconfigurationError, match="BLEU needs the package sacrebleu"):
+        Bleu()
 
 
 TRUTH = "lan mek nor pis rud"

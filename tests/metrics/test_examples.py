@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import pkgutil
+from pathlib import Path
 
 import pytest
 
-MODULES = ["bleu", "forget_quality", "membership", "membership_scores", "memorization", "model_utility", "truth_ratio"]
+from soul_lightning import metrics
+
+MODULES = [
+    module.name
+    for module in pkgutil.iter_modules(metrics.__path__)
+    if ">>> " in (Path(metrics.__path__[0]) / f"{module.name}.py").read_text(encoding="utf-8")
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

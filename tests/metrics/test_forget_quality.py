@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.forget_quality import forget_quality, soul_forget_quality
+from soul_lightning.metrics.forget_quality import (
+    ForgetQualityPValue,
+    SoulForgetQualityPValue,
+    forget_quality,
+    soul_forget_quality,
+)
 
 ratios = st.lists(st.floats(0, 10), min_size=1, max_size=12)
 
@@ -57,3 +63,26 @@ def test_sets_without_rows_are_refused() -> None:
         forget_quality([1.0], [])
     with pytest.raises(MisconfigurationError, match="forget ratios"):
         soul_forget_quality([float("nan")], [1.0])
+
+
+@pytest.mark.filterwarnings("ignore:ks_2samp. Exact calculation unsuccessful")
+@given(first=ratios, second=ratios, parts=st.integers(1, 3))
+def test_the_classes_equal_scipy(first: list[float], second: list[float], parts: int) -> None:
+    tofu, soul = ForgetQualityPValue(second), SoulForgetQualityPValue()
+    for part in range(parts):
+        tofu.update(first[part::parts])
+        soul.update(first[part::parts], second[part::parts])
+    expected = ks_2samp(first, second).pvalue
+    assert tofu.compute().item() == soul.compute().item() == pytest.approx(expected)
+
+
+def test_classes_without_rows_are_refused() -> None:
+    with pytest.raises(MisconfigurationError, match="retain-only ratios"):
+        ForgetQualityPValue([])
+    tofu, soul = ForgetQualityPValue([1.0]), SoulForgetQualityPValue()
+    tofu.update([])
+    soul.update(forget=[1.0])
+    with pytest.raises(MisconfigurationError, match="unlearned ratios"):
+        tofu.compute()
+    with pytest.raises(MisconfigurationError, match="retain ratios"):
+        soul.compute()

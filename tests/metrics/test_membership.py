@@ -6,11 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.membership import area_under_curve, area_under_curve_interval, privleak
+from soul_lightning.metrics.membership import (
+    MembershipArea,
+    PrivLeak,
+    area_under_curve,
+    area_under_curve_interval,
+    privleak,
+)
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.protocols import Example
 from soul_lightning.scoring.adapter import CausalLMAdapter
@@ -29,6 +36,16 @@ def pairs(forget: list[float], holdout: list[float]) -> float:
 def test_equals_the_definition(forget: list[float], holdout: list[float]) -> None:
     assert area_under_curve(forget, holdout) == pytest.approx(pairs(forget, holdout))
     assert area_under_curve(forget, holdout) + area_under_curve(holdout, forget) == pytest.approx(1)
+
+
+@given(forget=scores, holdout=scores, parts=st.integers(1, 4))
+def test_equals_scikit_learn(forget: list[float], holdout: list[float], parts: int) -> None:
+    expected = roc_auc_score([0] * len(forget) + [1] * len(holdout), forget + holdout)
+    assert area_under_curve(forget, holdout) == pytest.approx(expected)
+    metric = MembershipArea()
+    for part in range(parts):
+        metric.update(forget[part::parts], holdout[part::parts])
+    assert metric.compute().item() == pytest.approx(expected)
 
 
 @settings(max_examples=20, deadline=None)
@@ -69,6 +86,15 @@ def test_privacy_leaks_both_ways() -> None:
     for area, retain_area in ((0.5, 1.0), (1.2, 0.5), (float("nan"), 0.5), (0.5, -0.1)):
         with pytest.raises(MisconfigurationError, match="PrivLeak needs"):
             privleak(area, retain_area)
+    with pytest.raises(MisconfigurationError, match="PrivLeak needs"):
+        PrivLeak(retain_area=1.0)
+
+
+def test_a_set_that_never_came_is_named() -> None:
+    for metric in (MembershipArea(), PrivLeak(0.5)):
+        metric.update(forget_scores=[1.0])
+        with pytest.raises(MisconfigurationError, match="the holdout set of the membership attack is empty"):
+            metric.compute()
 
 
 def test_a_model_that_memorised_is_found_out(

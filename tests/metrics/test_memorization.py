@@ -6,9 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
 
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.memorization import exact_memorization, extraction_strength
+from soul_lightning.metrics.memorization import (
+    ExactMemorization,
+    ExtractionStrength,
+    exact_memorization,
+    extraction_strength,
+)
 
 hits = st.lists(st.booleans(), min_size=1, max_size=12)
 
@@ -52,3 +58,23 @@ def test_a_row_without_labels_is_refused() -> None:
             metric(nothing)
         with pytest.raises(MisconfigurationError, match="of one row"):
             metric(torch.ones(2, 3, dtype=torch.bool))
+
+
+@given(rows=st.lists(hits, min_size=1, max_size=6))
+def test_the_classes_are_means_over_rows_and_agree_with_scikit_learn(rows: list[list[bool]]) -> None:
+    memorization, extraction = ExactMemorization(), ExtractionStrength()
+    for row in rows:
+        for metric in (memorization, extraction):
+            metric.update([torch.tensor(row)])
+    accuracies = [accuracy_score([True] * len(row), row) for row in rows]
+    assert memorization.compute().item() == pytest.approx(sum(accuracies) / len(rows))
+    assert extraction.compute().item() == pytest.approx(sum(map(strength, rows)) / len(rows))
+
+
+def test_classes_without_a_row_say_so() -> None:
+    for metric in (ExactMemorization(), ExtractionStrength()):
+        metric.update([])
+        with pytest.raises(MisconfigurationError, match=f"{type(metric).__name__} is a mean over rows and has none"):
+            metric.compute()
+        with pytest.raises(MisconfigurationError, match="leave out rows without an answer"):
+            metric.update([torch.zeros(0, dtype=torch.bool)])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.restoration import compare_restoration
+from soul_lightning.metrics.restoration import RestorationShare, compare_restoration
 from soul_lightning.scoring.answers import AnswerRow
 
 Marks = Sequence[tuple[str, str, str]]
@@ -199,3 +199,38 @@ def test_two_thousand_draws_of_four_hundred_facts_are_quick() -> None:
     start = time.process_time()
     compare_restoration(tables)
     assert time.process_time() - start < 1
+
+
+share_facts = st.lists(
+    st.tuples(st.integers(0, 120), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(facts=share_facts, lost=st.booleans(), seed=st.integers(0, 5))
+def test_the_class_gives_what_the_comparison_gives(
+    facts: list[tuple[int, bool, bool, bool]], lost: bool, seed: int
+) -> None:
+    marks = [(own[0], own[1] or lost, own[2] and not lost, own[3]) for own in facts]
+    tables = {
+        name: rows(name, [(str(own[0]), "a", "t" if own[place] else "-") for own in marks])
+        for place, name in enumerate(("clean", "corrupted", "unlearned"), start=1)
+    }
+    expected = compare_restoration(tables, n_resamples=200, baseline=None).scores["unlearned"].restoration
+    metric = RestorationShare(n_resamples=200)
+    moved = random.Random(seed).sample(marks, len(marks))
+    for part in (moved[:2], moved[2:]):
+        clean, corrupted, unlearned = ([bool(own[place]) for own in part] for place in (1, 2, 3))
+        metric.update(clean, corrupted, unlearned, entities=[own[0] for own in part])
+    found = metric.compute().item()
+    assert found == pytest.approx(expected.value if expected is not None else float("nan"), nan_ok=True)
+    assert not (lost and np.isnan(found))
+
+
+def test_the_class_needs_facts() -> None:
+    metric = RestorationShare()
+    metric.update([], [], [], [])
+    with pytest.raises(MisconfigurationError, match="RestorationShare has no facts"):
+        metric.compute()
+    with pytest.raises(MisconfigurationError, match="2 of clean, 1 of corrupted"):
+        metric.update([True, True], [True], [True, True], [1, 1])

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import gmean
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.truth_ratio import (
     Aggregation,
+    TruthRatio,
     forget_truth_ratio,
     prob_mean,
     truth_ratio,
@@ -78,3 +80,29 @@ def test_rows_that_cannot_be_compared_are_refused() -> None:
             aggregate([])
         with pytest.raises(MisconfigurationError, match="2 of 3 rows"):
             aggregate([1.0, -1.0, math.nan])
+
+
+@given(given_rows=rows, parts=st.integers(1, 3))
+def test_the_class_keeps_the_ratios_and_agrees_with_scipy(
+    given_rows: list[tuple[float, list[float]]], parts: int
+) -> None:
+    geometric = [gmean(np.exp(-np.array(own))) / math.exp(-nll) for nll, own in given_rows]
+    metric = TruthRatio("utility")
+    for part in range(parts):
+        own_rows = given_rows[part::parts]
+        metric.update([row[0] for row in own_rows], [row[1] for row in own_rows])
+    assert sorted(metric.rows("ratios")) == pytest.approx(sorted(geometric))
+    assert metric.compute().item() == pytest.approx(float(np.mean(np.maximum(0, 1 - np.array(geometric)))), abs=1e-9)
+
+
+def test_the_class_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(MisconfigurationError, match="statistic must be"):
+        TruthRatio("mean")  # type: ignore[arg-type]
+    with pytest.raises(MisconfigurationError, match="aggregation must be"):
+        TruthRatio(aggregation="harmonic")  # type: ignore[arg-type]
+    metric = TruthRatio()
+    with pytest.raises(MisconfigurationError, match="row 1"):
+        metric.update([1.0, math.nan], [[1.0], [1.0]])
+    with pytest.raises(MisconfigurationError, match="got none"):
+        metric.update([], [])
+        metric.compute()

@@ -6,17 +6,43 @@ from soul_lightning.lazy import attach
 
 if TYPE_CHECKING:
     from soul_lightning.callbacks.base import ProbeCallback
+    from soul_lightning.callbacks.curvature_monitor import CurvatureMonitor
+    from soul_lightning.callbacks.forget_quality import ForgetQuality
+    from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
+    from soul_lightning.callbacks.logit_analysis import LogitAnalysis
     from soul_lightning.callbacks.membership import MembershipInference
+    from soul_lightning.callbacks.memorization import Memorization
     from soul_lightning.callbacks.restoration import Restoration
+    from soul_lightning.callbacks.scoring import ScoringCallback
+    from soul_lightning.callbacks.toxicity import Toxicity
     from soul_lightning.callbacks.utility import Utility
 
-__all__ = ["MembershipInference", "ProbeCallback", "Restoration", "Utility"]
+__all__ = [
+    "CurvatureMonitor",
+    "ForgetQuality",
+    "HuggingFaceExport",
+    "LogitAnalysis",
+    "MembershipInference",
+    "Memorization",
+    "ProbeCallback",
+    "Restoration",
+    "ScoringCallback",
+    "Toxicity",
+    "Utility",
+]
 __getattr__ = attach(
     __name__,
     {
         "soul_lightning.callbacks.base": ["ProbeCallback"],
+        "soul_lightning.callbacks.curvature_monitor": ["CurvatureMonitor"],
+        "soul_lightning.callbacks.forget_quality": ["ForgetQuality"],
+        "soul_lightning.callbacks.hugging_face_export": ["HuggingFaceExport"],
+        "soul_lightning.callbacks.logit_analysis": ["LogitAnalysis"],
         "soul_lightning.callbacks.membership": ["MembershipInference"],
+        "soul_lightning.callbacks.memorization": ["Memorization"],
         "soul_lightning.callbacks.restoration": ["Restoration"],
+        "soul_lightning.callbacks.scoring": ["ScoringCallback"],
+        "soul_lightning.callbacks.toxicity": ["Toxicity"],
         "soul_lightning.callbacks.utility": ["Utility"],
     },
 )

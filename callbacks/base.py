@@ -7,33 +7,47 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.callbacks.sources import find_network, find_probes, find_tokenizer, limited
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
 from soul_lightning.protocols import Probe
+from soul_lightning.records.probe_files import ProbeFile
 from soul_lightning.scoring.adapter import CausalLMAdapter
-from soul_lightning.scoring.scorer import drop_scores
+from soul_lightning.scoring.evaluation import kept_random_state
+from soul_lightning.scoring.ranks import Ranks
+from soul_lightning.scoring.scored_model import drop_scores
 
 Metrics = dict[str, float | None]
+EVALUATIONS = (TrainerFn.VALIDATING, TrainerFn.TESTING)
+"""What a Trainer does where there is nothing but to measure."""
 
 
 class ProbeCallback(Callback):
-    """Measures a causal language model on probes before training and at epoch ends, and never changes training.
+    """Measures a causal language model on probes, under `fit`, `validate` and `test`, and never changes training.
+
+    Under `fit` it measures before training, at epoch ends and every so many steps; under `Trainer.validate` and
+    `Trainer.test` once. The validation loop of a fit is left alone. `test` is the final account: it takes every
+    example, whatever `limit` says.
 
     It works in any Lightning project: the model is found in its own arguments, then as `network` or `model` of the
     LightningModule; tokenizer and probes in its own arguments, then in the DataModule, then in the LightningModule.
     Metrics reach `ModelCheckpoint` and `EarlyStopping` under their names (list such callbacks after this one), and
-    every logger at the present optimizer step.
+    every logger at the present optimizer step. Several processes share the work.
 
     A subclass says what is measured, in `measure`, and what that needs, in `prepare`.
 
     Args:
         name: The metrics' group and the key of this callback's state; two of a kind need different names.
-        probes: What to measure on; the DataModule's probes if none are given.
+        probes: What to measure on: probes, files of rows, or files by role (`{forget: forget.jsonl}`); the
+            DataModule's probes if none are given.
         network: Attribute of the LightningModule that holds the language model (dots allowed), if it is neither
             `network` nor `model`.
-        tokenizer: Folder or name of a tokenizer, or the tokenizer.
+        tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
+        forward: How a network that is no Hugging Face model is asked: a function of the network, `input_ids` and
+            `attention_mask`, [batch, tokens] each, that returns logits, [batch, tokens, vocabulary].
         every_n_epochs: Measure at the end of every so many epochs.
         every_n_steps: Measure also every so many optimizer steps; none for epoch ends only.
         before_training: Measure also before the first step.
@@ -47,14 +61,15 @@ class ProbeCallback(Callback):
     def __init__(
         self,
         name: str,
-        probes: list[Probe] | None,
-        network: str | None,
-        tokenizer: str | PreTrainedTokenizerBase | None,
-        every_n_epochs: int,
-        every_n_steps: int | None,
-        before_training: bool,
-        limit: int | None,
-        seed: int,
+        probes: list[Probe | ProbeFile] | dict[str, str] | None = None,
+        network: str | None = None,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        forward: LogitsFunction | None = None,
+        every_n_epochs: int = 1,
+        every_n_steps: int | None = None,
+        before_training: bool = True,
+        limit: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         kind = type(self).__name__
@@ -74,6 +89,7 @@ class ProbeCallback(Callback):
         self._own_probes = probes
         self._own_tokenizer = tokenizer
         self._network_attribute = network
+        self._forward = forward
         self._measured_at_step: int | None = None
         self._adapter: CausalLMAdapter | None = None
 
@@ -84,9 +100,9 @@ class ProbeCallback(Callback):
 
     @property
     def adapter(self) -> CausalLMAdapter:
-        """The model that trains, from fit start on."""
+        """The model that is measured, from the start of a fit or an evaluation on."""
         if self._adapter is None:
-            raise RuntimeError(f"{type(self).__name__} has no model before trainer.fit")
+            raise RuntimeError(f"{type(self).__name__} has no model before trainer.fit, validate or test")
         return self._adapter
 
     @abstractmethod
@@ -105,21 +121,32 @@ class ProbeCallback(Callback):
         """
 
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What must happen before the first step, be it measured or not."""
+        """What must happen before the first step or measurement, be the model as it is measured or not."""
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is left to do with the last metrics, at the end of a fit or an evaluation."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the model and the probes, so that what is missing is said before anything is trained."""
+        with kept_random_state(pl_module):
+            self._find(trainer, pl_module)
+
+    def _find(self, trainer: Trainer, pl_module: LightningModule) -> None:
         kind = type(self).__name__
         network = find_network(kind, pl_module, self._network_attribute)
-        self._adapter = CausalLMAdapter(network, find_tokenizer(kind, trainer, pl_module, self._own_tokenizer))
+        if self._forward is not None:
+            network = LogitsNetwork(network, self._forward)
+        tokenizer = find_tokenizer(kind, trainer, pl_module, self._own_tokenizer)
+        self._adapter = CausalLMAdapter(network, tokenizer, Ranks.of(trainer, network))
         found = find_probes(kind, trainer, pl_module, self._own_probes)
-        self.probes = [limited(probe, self.limit, self.seed) for probe in found]
+        limit = self.limit if trainer.state.fn != TrainerFn.TESTING else None
+        self.probes = [limited(probe, limit, self.seed) for probe in found]
         self._measured_at_step = None
         self.prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure before the first step."""
-        self.begin(trainer, pl_module)
+        self._begin(trainer, pl_module)
         if self.before_training and trainer.global_step == 0:
             self._measure_and_log(trainer, pl_module)
 
@@ -143,8 +170,32 @@ class ProbeCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the final model, where the last epoch was not due."""
         if trainer.global_step != self._measured_at_step:
-            self.metrics = self._grouped(self.measure(trainer, pl_module))
+            self.metrics = self._measured(trainer, pl_module)
             self.log_to_loggers(trainer, self.metrics)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the account of the fit."""
+        self.finish(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find model and probes under `Trainer.validate` and `Trainer.test`."""
+        if trainer.state.fn in EVALUATIONS:
+            self.on_fit_start(trainer, pl_module)
+            self._begin(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure under `Trainer.validate` and `Trainer.test`; the validation loop of a fit is not ours."""
+        if trainer.state.fn in EVALUATIONS:
+            self._measure_and_log(trainer, pl_module)
+            self.finish(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As under `Trainer.validate`."""
+        self.on_validation_start(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As under `Trainer.validate`."""
+        self.on_validation_epoch_end(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the model and of what was scored."""
@@ -152,18 +203,30 @@ class ProbeCallback(Callback):
         self._adapter = None
 
     def _measure_and_log(self, trainer: Trainer, pl_module: LightningModule, on_step: bool = False) -> None:
+        evaluates = trainer.state.fn in EVALUATIONS
         if trainer.global_step != self._measured_at_step:
-            self.metrics = self._grouped(self.measure(trainer, pl_module))
+            self.metrics = self._measured(trainer, pl_module)
             self._measured_at_step = trainer.global_step
-            self.log_to_loggers(trainer, self.metrics)
+            if not evaluates:
+                self.log_to_loggers(trainer, self.metrics)
         for name, value in self.metrics.items():
             if value is not None:
                 # Every rank has measured the same; sync_dist only tells Lightning so. batch_size, because Lightning
-                # would look for one in a batch whose form it does not know.
+                # would look for one in a batch whose form it does not know. What trainer.validate returns is what it
+                # logs itself; under fit it would log on an axis of its own.
                 pl_module.log(
-                    name, value, logger=False, on_step=on_step, on_epoch=not on_step, batch_size=1,
+                    name, value, logger=evaluates, on_step=on_step, on_epoch=not on_step, batch_size=1,
                     sync_dist=trainer.world_size > 1,
                 )  # fmt: skip
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with kept_random_state(pl_module):
+            self.begin(trainer, pl_module)
+
+    def _measured(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        # Not the model alone draws random numbers: libraries that a metric asks may, too.
+        with kept_random_state(pl_module):
+            return self._grouped(self.measure(trainer, pl_module))
 
     def _grouped(self, metrics: Mapping[str, float | None]) -> Metrics:
         return {f"{self.name}/{name}": value for name, value in metrics.items()}

@@ -1,93 +1,170 @@
-"""Membership inference at epoch ends: does the forget set still look like training data?"""
+"""Membership inference: can forget rows be told from rows that the model never saw?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-from lightning.pytorch import LightningModule, Trainer
-from transformers import PreTrainedTokenizerBase
-
-from soul_lightning.callbacks.base import Metrics, ProbeCallback
-from soul_lightning.callbacks.sources import likelihood_probes
+from soul_lightning.callbacks.base import Metrics
+from soul_lightning.callbacks.row_values import numbers, of_role
+from soul_lightning.callbacks.scoring import REFERENCE, ScoringCallback
+from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.membership import area_under_curve_interval
-from soul_lightning.protocols import Probe
-from soul_lightning.scoring.scorer import Scorer, shared_scores
+from soul_lightning.metrics.attack_scores import lowercase_score, reference_score, zlib_score
+from soul_lightning.metrics.attacks import correctness_attack, true_positive_rate
+from soul_lightning.metrics.membership import area_under_curve, area_under_curve_interval, privleak
+from soul_lightning.metrics.membership_scores import min_k, min_k_plus_plus
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.scoring.measured_rows import MeasuredRow
+from soul_lightning.scoring.scored_model import ScoredModel
+
+Attack = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "lowercase", "gradient_norm"]
+FORGET, HOLDOUT, RETAIN = "forget", "holdout", "retain"
 
 
-class MembershipInference(ProbeCallback):
-    """The loss attack: the area under the curve that tells forget rows from holdout rows by their mean NLL.
+class MembershipInference(ScoringCallback):
+    """Attacks that tell members of the training data by a score of each row, high where it looks unlike a member.
 
-    `membership/loss_auc` is P(a forget row's loss is below a holdout row's): 1 is remembered, 0.5 the ideal, and below
+    `membership/loss_auc` is P(a forget row's score is below a holdout row's): 1 is remembered, 0.5 the ideal, and below
     0.5 the forget rows stand out as unlikely, which gives unlearning away. Its bootstrap interval draws the rows of one
-    subject together. Needs probes of the roles `forget` and `holdout`.
+    subject together. `loss_tpr` is the share of forget rows found at 1 % false alarms. With a reference,
+    `loss_privleak` is PrivLeak (Shi et al. 2025), and the attack `reference` compares each row's loss with the
+    reference model's. With probes of the role `retain`, `svc_forget_as_holdout` is the attack of SOUL's code on each
+    row's probability. Needs probes of the roles
+    `forget` and `holdout`, which must differ in nothing but that the model saw the first.
 
     Args:
         name: The metrics' group; two of a kind need different names.
-        probes: What to measure on; the DataModule's probes if none are given.
-        network: Attribute of the LightningModule that holds the language model, if it is neither `network` nor `model`.
-        tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
-        every_n_epochs: Measure at the end of every so many epochs.
-        every_n_steps: Measure also every so many optimizer steps.
-        before_training: Measure also before the first step.
-        limit: Use so many rows of each probe, drawn once by `seed`.
-        seed: Seed of that draw and of the bootstrap.
-        token_budget: Most tokens in a batch.
-        max_tokens: Longer rows are cut on the right.
+        attacks: `loss` (mean NLL), `zlib` (loss by compressed bytes), `min_k`, `min_k_plus_plus`; `lowercase` costs one
+            more pass over the lower-cased answers, `gradient_norm` one backward pass a row.
+        reference: The model that never saw the forget rows: a Hugging Face folder, or a rows file that this callback
+            wrote when it was measured. The same as `models: {retain-only: …}`.
+        k: Share of the tokens that Min-K % and Min-K %++ read.
+        **settings: See `ScoringCallback`.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
     """
 
     def __init__(
         self,
         name: str = "membership",
-        probes: list[Probe] | None = None,
-        network: str | None = None,
-        tokenizer: str | PreTrainedTokenizerBase | None = None,
-        every_n_epochs: int = 1,
-        every_n_steps: int | None = None,
-        before_training: bool = True,
-        limit: int | None = None,
-        seed: int = 0,
-        token_budget: int = 2048,
-        max_tokens: int = 512,
+        attacks: Sequence[Attack] = ("loss", "zlib", "min_k", "min_k_plus_plus"),
+        reference: str | None = None,
+        k: float = 0.2,
+        **settings: Any,
     ) -> None:
-        super().__init__(name, probes, network, tokenizer, every_n_epochs, every_n_steps, before_training, limit, seed)
-        self.token_budget = token_budget
-        self.max_tokens = max_tokens
-        self._sets: dict[str, list[Probe]] = {}
-
-    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the two sets."""
-        self._sets = {role: likelihood_probes(self.probes, role) for role in ("forget", "holdout")}
-        missing = [role for role, found in self._sets.items() if not found]
-        if missing:
-            there = ", ".join(sorted({probe.role for probe in self.probes})) or "none"
+        super().__init__(name, **settings)
+        self.add_reference(reference)
+        known = Attack.__args__  # type: ignore[attr-defined]  # typing keeps a Literal's values there
+        unknown = [attack for attack in attacks if attack not in known]
+        if unknown or not attacks or not 0 < k <= 1:
             raise MisconfigurationError(
-                f"MembershipInference needs probes of the roles forget and holdout, and there is none of the role "
-                f"{' and '.join(missing)} (roles there are: {there}); give rows that the model never saw as holdout, "
-                f"or remove the callback"
+                f"MembershipInference: attacks must be some of {', '.join(known)} and k above 0 and at most 1, got "
+                f"{list(attacks)} and {k}"
             )
+        self.attacks = tuple(attacks)
+        self.k = k
 
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
-        """The area under the curve, with its interval."""
-        scorer = Scorer(self.adapter, self.token_budget, self.max_tokens)
-        scores, entities = {}, {}
-        for role, probes in self._sets.items():
-            rows = [(probe, score) for probe in probes for score in shared_scores(trainer, scorer, probe)]
-            scores[role] = [score.mean_nll for _, score in rows]
-            entities[role] = _entities([(probe, score.index) for probe, score in rows])
+    def select(self, probes: Sequence[Probe]) -> list[Probe]:
+        """The two sets, and retain where there is any."""
+        missing = missing_roles(probes, (FORGET, HOLDOUT))
+        if missing:
+            raise MisconfigurationError(
+                f"MembershipInference needs probes of the roles forget and holdout, and {missing}; give rows that the "
+                f"model never saw as holdout, or remove the callback"
+            )
+        return [probe for role in (FORGET, HOLDOUT, RETAIN) for probe in likelihood_probes(probes, role)]
+
+    def row_settings(self) -> dict[str, object]:
+        """Scores depend on k too."""
+        return super().row_settings() | {"k": self.k}
+
+    def score(self, model: ScoredModel) -> list[MeasuredRow]:
+        """Every attack's score of each row; of retain rows the loss alone."""
+        rows = []
+        for probe in self.probes:
+            scores = model.scores(probe)
+            wanted = {*self.attacks, "loss"}
+            lower = self._lowercase(model, probe) if "lowercase" in self.attacks else {}
+            norms = model.gradient_norms(probe) if "gradient_norm" in self.attacks and probe.role != RETAIN else {}
+            for example in probe.examples:
+                if example.index not in scores:
+                    continue
+                score = scores[example.index]
+                tokens, loss = score.statistics, score.mean_nll
+                values = {
+                    "loss": loss,
+                    "zlib": zlib_score(loss, example.answer),
+                    "min_k": min_k(tokens.log_probs, self.k),
+                    "min_k_plus_plus": min_k_plus_plus(tokens.log_probs, tokens.means, tokens.variances, self.k),
+                    "lowercase": lowercase_score(loss, lower[example.index]) if example.index in lower else None,
+                    "gradient_norm": norms.get(example.index),
+                }
+                kept = {name: value for name, value in values.items() if name in wanted}
+                rows.append(self.row(probe, example, probability=score.probability, **kept))
+        return rows
+
+    def _lowercase(self, model: ScoredModel, probe: Probe) -> dict[int, float]:
+        lowered: list[Example] = [replace(row, answer=row.answer.lower()) for row in probe.examples]
+        return {index: score.mean_nll for index, score in model.score_texts(lowered, probe).items()}
+
+    def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
+        """Area under the curve with its interval, true positives, and PrivLeak, by attack."""
+        reference = others.get(REFERENCE)
+        metrics: Metrics = {}
+        for attack in self.attacks:
+            metrics |= self._attack(attack, rows)
+            if reference is not None:
+                area = metrics[f"{attack}_auc"]
+                assert area is not None
+                metrics[f"{attack}_privleak"] = _privleak(area, reference, attack)
+        if reference is not None:
+            metrics |= self._attack("reference", _against(rows, reference))
+        if of_role(rows, RETAIN):
+            metrics |= self._svc(rows)
+        return metrics
+
+    def _attack(self, attack: str, rows: Sequence[MeasuredRow]) -> Metrics:
+        sets = {
+            role: [row for row in of_role(rows, role) if row.values.get(attack) is not None]
+            for role in (FORGET, HOLDOUT)
+        }
+        forget, holdout = (numbers(sets[role], attack) for role in (FORGET, HOLDOUT))
         area = area_under_curve_interval(
-            scores["forget"],
-            scores["holdout"],
-            forget_entities=entities["forget"],
-            holdout_entities=entities["holdout"],
+            forget,
+            holdout,
+            forget_entities=[row.entity for row in sets[FORGET]],
+            holdout_entities=[row.entity for row in sets[HOLDOUT]],
             seed=self.seed,
         )
-        return {"loss_auc": area.value, "loss_auc_low": area.low, "loss_auc_high": area.high}
+        return {
+            f"{attack}_auc": area.value,
+            f"{attack}_auc_low": area.low,
+            f"{attack}_auc_high": area.high,
+            f"{attack}_tpr": true_positive_rate(forget, holdout),
+        }
+
+    def _svc(self, rows: Sequence[MeasuredRow]) -> Metrics:
+        forget, retain, holdout = (numbers(of_role(rows, role), "probability") for role in (FORGET, RETAIN, HOLDOUT))
+        found = correctness_attack(forget, retain, holdout, seed=self.seed)
+        return {"svc_forget_as_holdout": found.forget_as_holdout, "svc_shadow_accuracy": found.shadow_accuracy}
 
 
-def _entities(rows: Sequence[tuple[Probe, int]]) -> list[str]:
-    """What each row is about; a row without a subject stands for itself."""
-    subjects: dict[tuple[str, int], str | None] = {}
-    for probe in {id(probe): probe for probe, _ in rows}.values():
-        subjects |= {(probe.name, example.index): example.subject for example in probe.examples}
-    return [subjects[probe.name, index] or f"{probe.name} {index}" for probe, index in rows]
+def _privleak(area: float, reference: Sequence[MeasuredRow], attack: str) -> float | None:
+    forget, holdout = (numbers(of_role(reference, role), attack) for role in (FORGET, HOLDOUT))
+    if not forget or not holdout:
+        return None
+    retain_area = area_under_curve(forget, holdout)
+    return privleak(area, retain_area) if retain_area < 1 else None
+
+
+def _against(rows: Sequence[MeasuredRow], reference: Sequence[MeasuredRow]) -> list[MeasuredRow]:
+    """The rows with the score of the attack that knows the reference's losses."""
+    losses = {row.key: numbers([row], "loss")[0] for row in reference if "loss" in row.values}
+    return [
+        replace(row, values={**row.values, "reference": reference_score(numbers([row], "loss")[0], losses[row.key])})
+        for row in rows
+        if row.key in losses
+    ]

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.callbacks.base import Metrics, ProbeCallback
+from soul_lightning.callbacks.base import EVALUATIONS, Metrics, ProbeCallback
+from soul_lightning.callbacks.other_models import ask_other_model, check_model_names
 from soul_lightning.callbacks.restoration_report import RestorationReport
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bleu import require_sacrebleu, restoration_bleu
 from soul_lightning.metrics.judge import Judge
 from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
-from soul_lightning.networks.loading import PretrainedNetwork, resolve_source
-from soul_lightning.protocols import Probe
+from soul_lightning.networks.loading import resolve_source
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, row_from
 from soul_lightning.scoring.evaluation import isolated_evaluation
 
 CLEAN, CORRUPTED, BASELINE, UNLEARNED = "clean", "corrupted", "retain-only", "unlearned"
-_MODEL_NAME = re.compile(r"[\w.-]+")
 
 
 class Restoration(ProbeCallback):
@@ -43,21 +38,14 @@ class Restoration(ProbeCallback):
             that this callback wrote in another run. `clean` is the model before corruption, without which there is no
             restoration; `retain-only` is the baseline of the paired comparison; `corrupted` is the model before
             training unless it is given.
-        probes: What to ask; the DataModule's probes if none are given.
         judge: Compares an answer with the true and the false ones.
         max_new_tokens: Most tokens of an answer.
         batch_size: Questions answered at once.
         reports: Print the table, and write rows, CSV and figure.
         name: The metrics' group and the files' prefix; two of a kind need different names.
-        network: Attribute of the LightningModule that holds the language model, if it is neither `network` nor `model`.
-        tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
-        every_n_epochs: Measure at the end of every so many epochs.
-        every_n_steps: Measure also every so many optimizer steps.
-        before_training: Measure the model also before the first step.
-        limit: Ask so many questions of each probe, drawn once by `seed`.
-        seed: Seed of that draw and of the bootstrap.
         bleu: Log also BLEU of the answers, 0 to 100, and its restoration: for answers of several words, such as
             translations. Needs the extra `eval`.
+        **settings: See `ProbeCallback`.
 
     Raises:
         MisconfigurationError: A setting is out of range, or BLEU is asked for and sacrebleu is not installed.
@@ -66,28 +54,16 @@ class Restoration(ProbeCallback):
     def __init__(
         self,
         models: dict[str, str] | None = None,
-        probes: list[Probe] | None = None,
         judge: Judge | None = None,
         max_new_tokens: int = 16,
         batch_size: int = 32,
         reports: bool = True,
         name: str = "restoration",
-        network: str | None = None,
-        tokenizer: str | PreTrainedTokenizerBase | None = None,
-        every_n_epochs: int = 1,
-        every_n_steps: int | None = None,
-        before_training: bool = True,
-        limit: int | None = None,
-        seed: int = 0,
         bleu: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(name, probes, network, tokenizer, every_n_epochs, every_n_steps, before_training, limit, seed)
-        for model in models or {}:
-            if not _MODEL_NAME.fullmatch(model) or model == UNLEARNED:
-                raise MisconfigurationError(
-                    f"Restoration: models cannot hold the name {model!r}; use letters, digits, '.', '_' and '-', and "
-                    f"not {UNLEARNED!r}, which is the model that trains"
-                )
+        super().__init__(name, **settings)
+        check_model_names("Restoration", models or {}, (UNLEARNED,))
         if max_new_tokens < 1 or batch_size < 1:
             raise MisconfigurationError(
                 f"Restoration: max_new_tokens and batch_size must be >= 1, got {max_new_tokens} and {batch_size}"
@@ -108,7 +84,11 @@ class Restoration(ProbeCallback):
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the questions, read rows files, and refuse folders that hold no model."""
-        asked = [probe for probe in self.probes if probe.kind == "question" and probe.role in ("corrupted", "control")]
+        asked = [
+            probe
+            for probe in self.probes
+            if probe.kind == "question" and probe.role in ("corrupted", "control") and not probe.rows_of
+        ]
         if not any(probe.role == "corrupted" and probe.examples for probe in asked):
             there = ", ".join(sorted({f"{probe.role} ({probe.kind})" for probe in self.probes})) or "none"
             raise MisconfigurationError(
@@ -131,7 +111,7 @@ class Restoration(ProbeCallback):
         """Let the other models answer, one at a time, and keep the answers of the model before training."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it is broadcast
         self._report = RestorationReport(folder, self.name) if self.reports and trainer.is_global_zero else None
-        if CORRUPTED not in self.models:
+        if CORRUPTED not in self.models and trainer.state.fn not in EVALUATIONS:
             self._rows[CORRUPTED] = self._answers_before_training(trainer)
         for model, source in self.models.items():
             if model not in self._rows:
@@ -140,14 +120,16 @@ class Restoration(ProbeCallback):
         self._rows = {model: self._rows[model] for model in dict.fromkeys(order) if model in self._rows}
         if self._report is not None:
             self._report.write_rows(self._rows)
-        comparison = compare_restoration(self._rows, seed=self.seed)
-        if comparison.note:
-            rank_zero_info(f"Restoration: {comparison.note}")
-        levels = {
-            f"{model}/{name}": value
-            for model, scores in comparison.scores.items()
-            for name, value in (_levels(scores) | self._bleu(model)).items()
-        }
+        levels: Metrics = {}
+        if self._rows:
+            comparison = compare_restoration(self._rows, seed=self.seed)
+            if comparison.note:
+                rank_zero_info(f"Restoration: {comparison.note}")
+            levels = {
+                f"{model}/{name}": value
+                for model, scores in comparison.scores.items()
+                for name, value in (_levels(scores) | self._bleu(model)).items()
+            }
         self._levels = self._grouped(levels)
         if trainer.global_step == 0:
             self.log_to_loggers(trainer, self._levels)
@@ -168,15 +150,7 @@ class Restoration(ProbeCallback):
 
     def _answer_folder(self, trainer: Trainer, model: str, source: str) -> list[AnswerRow]:
         rank_zero_info(f"Restoration: the {model} model answers ({source})")
-        settings = PretrainedNetwork(source)
-        with isolated_evaluation(self.adapter.network, trainer):  # loading draws random numbers too
-            network = settings.load_network().to(self.adapter.device).eval()
-            rows = self._answer(CausalLMAdapter(network, settings.load_tokenizer()), model)
-        del network
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return rows
+        return ask_other_model(trainer, self.adapter, source, lambda adapter: self._answer(adapter, model))
 
     def _answer(self, adapter: CausalLMAdapter, model: str) -> list[AnswerRow]:
         answers: list[AnswerRow] = []
@@ -206,10 +180,11 @@ class Restoration(ProbeCallback):
     def _bleu(self, model: str) -> Metrics:
         return restoration_bleu(self._rows, cut_at=self.judge.cut_at)[model] if self.bleu else {}
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table; write CSV, figure and sample answers."""
         if self._report is not None and self.comparison is not None:
-            self._report.finish(self.comparison, self._rows[CORRUPTED], self._rows[UNLEARNED], trainer)
+            before = self._rows.get(CORRUPTED, self._rows[UNLEARNED])
+            self._report.finish(self.comparison, before, self._rows[UNLEARNED], trainer)
 
     def summary(self) -> Metrics:
         """The last metrics, and the levels of the models compared with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from random import Random
@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import load_tokenizer
 from soul_lightning.protocols import Probe, SuppliesProbes
+from soul_lightning.records.probe_files import ProbeFile, read_probe
+from soul_lightning.templates import PromptTemplate
 
 
 def find_network(caller: str, pl_module: LightningModule, attribute: str | None) -> nn.Module:
@@ -67,14 +69,24 @@ def find_tokenizer(
     )
 
 
-def find_probes(caller: str, trainer: Trainer, pl_module: LightningModule, own: Sequence[Probe] | None) -> list[Probe]:
+def find_probes(
+    caller: str,
+    trainer: Trainer,
+    pl_module: LightningModule,
+    own: Sequence[Probe | ProbeFile] | Mapping[str, str] | None,
+) -> list[Probe]:
     """The probes: the callback's own, else the DataModule's, else the module's.
 
+    Files are read with the DataModule's template where they name none.
+
     Raises:
-        MisconfigurationError: None of them has any.
+        MisconfigurationError: None of them has any, or a file is not usable.
     """
     if own is not None:
-        return list(own)
+        files = [ProbeFile(path, role) for role, path in own.items()] if isinstance(own, Mapping) else own
+        template = getattr(getattr(trainer, "datamodule", None), "template", None)
+        usual = template if isinstance(template, PromptTemplate) else PromptTemplate()
+        return [read_probe(file, usual) if isinstance(file, ProbeFile) else file for file in files]
     datamodule = getattr(trainer, "datamodule", None)
     for holder in (datamodule, pl_module):
         if isinstance(holder, SuppliesProbes):
@@ -94,6 +106,36 @@ def limited(probe: Probe, limit: int | None, seed: int) -> Probe:
 
 
 def likelihood_probes(probes: Sequence[Probe], role: str) -> list[Probe]:
-    """The probes of a role whose likelihood is to be scored: its texts, or its questions where it has no texts."""
-    own = [probe for probe in probes if probe.role == role]
+    """The probes of a role whose rows' likelihood is to be scored: its texts, or its questions where it has none."""
+    own = own_probes(probes, role)
     return [probe for probe in own if probe.kind == "text"] or own
+
+
+def own_probes(probes: Sequence[Probe], role: str) -> list[Probe]:
+    """The texts and questions of a role, each row once."""
+    return [
+        probe for probe in probes if probe.role == role and probe.kind in ("text", "question") and not probe.rows_of
+    ]
+
+
+def answered_probe(probes: Sequence[Probe], scored: Probe) -> Probe | None:
+    """Where the rows of `scored`, whose likelihood is scored, are asked as questions, if they are.
+
+    A set of questions is both. Of several sets that ask a set of texts, the first asks in the rows' own words; others
+    are for attacks.
+    """
+    if scored.kind == "question":
+        return scored
+    return next((probe for probe in probes if probe.kind == "question" and probe.rows_of == scored.name), None)
+
+
+def has_false_answers(probe: Probe) -> bool:
+    """Whether every row has false answers, for truth ratios and options."""
+    return bool(probe.examples) and all(row.perturbed for row in probe.examples)
+
+
+def missing_roles(probes: Sequence[Probe], roles: Sequence[str]) -> str:
+    """Which of `roles` no probe has whose likelihood could be scored, in words; empty where none is missing."""
+    missing = [role for role in roles if not own_probes(probes, role)]
+    there = ", ".join(sorted({probe.role for probe in probes})) or "none"
+    return f"there is none of the role {' and '.join(missing)} (roles there are: {there})" if missing else ""

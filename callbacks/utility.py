@@ -1,116 +1,159 @@
-"""Utility at epoch ends: what the model must keep, and what unlearning costs of it."""
+"""Utility: is what the model must keep unharmed?"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
-from transformers import PreTrainedTokenizerBase
-
-from soul_lightning.callbacks.base import Metrics, ProbeCallback
-from soul_lightning.callbacks.sources import likelihood_probes
+from soul_lightning.callbacks.base import Metrics
+from soul_lightning.callbacks.row_values import (
+    answer_values,
+    by_probe,
+    checked_tokens,
+    likelihood_values,
+    mean_of,
+    multiple_choice_rows,
+    numbers,
+    truth_ratio_values,
+)
+from soul_lightning.callbacks.scoring import BEFORE, ScoringCallback
+from soul_lightning.callbacks.sources import answered_probe, has_false_answers, own_probes
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.likelihood import perplexity, sequence_probability
+from soul_lightning.metrics.likelihood import perplexity
+from soul_lightning.metrics.model_utility import PARTS, model_utility
+from soul_lightning.metrics.truth_ratio import utility_truth_ratio
 from soul_lightning.protocols import Probe
-from soul_lightning.scoring.scorer import Scorer, shared_scores
+from soul_lightning.reports.evaluation import RELATIVE
+from soul_lightning.scoring.measured_rows import MeasuredRow
+from soul_lightning.scoring.scored_model import ScoredModel
+
+ROLES = ("retain", "utility")
 
 
-class Utility(ProbeCallback):
-    """Probability and perplexity of what is retained, and perplexity of held-out text, each also relative to before.
+class Utility(ScoringCallback):
+    """What must stay: probability, perplexity, answers and multiple choice on retain and held-out sets.
 
-    For each probe of the role `retain` there are `utility/NAME_probability` (mean exp(−NLL/|y|)) and
-    `utility/NAME_perplexity`; for each of the role `utility` (held-out text) the perplexity. The same names with
-    `_relative` divide by the value before training: 1 is unchanged.
+    Reads probes of the roles `retain` and `utility`, at least one. Of each set NAME:
+    `NAME_probability` is the mean over rows of exp(−NLL/|y|), and among the options where its rows have false answers
+    and no paraphrase (real authors and world facts of TOFU); `NAME_perplexity` counts every token the same;
+    `NAME_rouge_l` is the mean ROUGE-L recall of greedy answers, where its rows are asked as questions;
+    `NAME_truth_ratio` is mean(max(0, 1 − R)) where they have false answers; `NAME_accuracy` is the share of
+    multiple-choice questions whose right option has the lowest NLL/|y|. `…_relative` is each number by the one before
+    training. Where exactly three sets have the parts of TOFU's model utility (probability, ROUGE-L, truth ratio),
+    `model_utility` is the harmonic mean of the nine.
 
     Args:
         name: The metrics' group; two of a kind need different names.
-        probes: What to measure on; the DataModule's probes if none are given.
-        network: Attribute of the LightningModule that holds the language model, if it is neither `network` nor `model`.
-        tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
-        every_n_epochs: Measure at the end of every so many epochs.
-        every_n_steps: Measure also every so many optimizer steps.
-        before_training: Log also before the first step; measured then in any case, for the relative values.
-        limit: Use so many rows of each probe, drawn once by `seed`.
-        seed: Seed of that draw.
-        token_budget: Most tokens in a batch.
-        max_tokens: Longer rows are cut on the right.
+        answer: Generate answers for ROUGE-L, which takes longer than all else.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Questions answered at once.
+        **settings: See `ScoringCallback`.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
     """
+
+    keeps_before = True
 
     def __init__(
         self,
         name: str = "utility",
-        probes: list[Probe] | None = None,
-        network: str | None = None,
-        tokenizer: str | PreTrainedTokenizerBase | None = None,
-        every_n_epochs: int = 1,
-        every_n_steps: int | None = None,
-        before_training: bool = True,
-        limit: int | None = None,
-        seed: int = 0,
-        token_budget: int = 2048,
-        max_tokens: int = 512,
+        answer: bool = True,
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        **settings: Any,
     ) -> None:
-        super().__init__(name, probes, network, tokenizer, every_n_epochs, every_n_steps, before_training, limit, seed)
-        self.token_budget = token_budget
-        self.max_tokens = max_tokens
-        self._retain: list[Probe] = []
-        self._held_out: list[Probe] = []
-        self._before: dict[str, float] = {}
+        super().__init__(name, **settings)
+        self.answer = answer
+        self.max_new_tokens = checked_tokens("Utility", max_new_tokens)
+        self.batch_size = batch_size
 
-    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the sets."""
-        self._retain = likelihood_probes(self.probes, "retain")
-        self._held_out = likelihood_probes(self.probes, "utility")
-        if not self._retain and not self._held_out:
-            there = ", ".join(sorted({probe.role for probe in self.probes})) or "none"
+    def select(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Retain and held-out sets, and their questions."""
+        scored = [probe for role in ROLES for probe in own_probes(probes, role)]
+        asked = [answered_probe(probes, probe) for probe in scored] if self.answer else []
+        chosen = [probe for probe in probes if probe.role in ROLES and probe.kind == "multiple_choice"]
+        found = [*scored, *(probe for probe in asked if probe is not None and probe not in scored), *chosen]
+        if not found:
+            there = ", ".join(sorted({probe.role for probe in probes})) or "none"
             raise MisconfigurationError(
                 f"Utility needs a probe of the role retain or utility (roles there are: {there}); give one, or remove "
                 f"the callback"
             )
+        return found
 
-    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the values before training; a resumed run has them from its checkpoint."""
-        if trainer.global_step == 0:
-            self._before = self._levels(trainer)
-        elif not self._before:
-            rank_zero_warn(
-                f"Utility: the checkpoint at step {trainer.global_step} holds no values from before training, so "
-                f"there are no relative ones"
-            )
+    def row_settings(self) -> dict[str, object]:
+        """Answers depend on their length too."""
+        return super().row_settings() | ({"max_new_tokens": self.max_new_tokens} if self.answer else {})
 
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+    def score(self, model: ScoredModel) -> list[MeasuredRow]:
+        """Likelihoods of texts and answers, answers to questions, choices."""
+        rows = []
+        scored = [probe for role in ROLES for probe in own_probes(self.probes, role)]
+        for probe in self.probes:
+            if probe.kind == "multiple_choice":
+                rows += multiple_choice_rows(self, model, probe)
+                continue
+            asks = self.answer and probe.kind == "question"
+            answers = answer_values(model, probe, self.max_new_tokens, self.batch_size) if asks else {}
+            scores = model.scores(probe) if probe in scored else {}
+            others = model.alternatives(probe) if probe in scored and has_false_answers(probe) else {}
+            for example in probe.examples:
+                values = dict(answers.get(example.index, {}))
+                score = scores.get(example.index)
+                if score is not None:
+                    values |= likelihood_values(score)
+                if score is not None and example.index in others:
+                    values |= truth_ratio_values(score, others[example.index])
+                    if example.paraphrase is None:
+                        values["probability"] = values["option_probability"]
+                rows.append(self.row(probe, example, **values))
+        return rows
+
+    def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
         """Every level, and its ratio to the one before training."""
-        levels = self._levels(trainer)
-        ratios = {
-            f"{name}_relative": _ratio(value, self._before[name])
-            for name, value in levels.items()
-            if name in self._before
-        }
-        return {**levels, **ratios}
+        levels = self._levels(rows)
+        if BEFORE not in others:
+            return levels
+        before = self._levels(others[BEFORE])
+        return levels | {f"{name}{RELATIVE}": _ratio(value, before.get(name)) for name, value in levels.items()}
 
-    def _levels(self, trainer: Trainer) -> dict[str, float]:
-        scorer = Scorer(self.adapter, self.token_budget, self.max_tokens)
-        levels = {}
-        for probe in [*self._retain, *self._held_out]:
-            scores = shared_scores(trainer, scorer, probe)
-            nlls, tokens = [score.nll for score in scores], [score.tokens for score in scores]
-            if probe.role == "retain":
-                levels[f"{probe.name}_probability"] = sequence_probability(nlls, tokens)
-            levels[f"{probe.name}_perplexity"] = perplexity(nlls, tokens)
+    def _levels(self, rows: Sequence[MeasuredRow]) -> Metrics:
+        levels: Metrics = {}
+        parts: list[float] = []
+        found = by_probe(rows)
+        for probe in (probe for probe in self.probes if probe.name in found):
+            own = found[probe.name]
+            asked = answered_probe(self.probes, probe)
+            rouge = mean_of(found.get(asked.name, []), "rouge_l_recall") if asked is not None else None
+            measured: Metrics = {
+                "probability": mean_of(own, "probability"),
+                "perplexity": _perplexity(own),
+                "rouge_l": rouge if mean_of(own, "nll") is not None else None,
+                "truth_ratio": _utility_truth_ratio(own),
+                "accuracy": mean_of(own, "correct"),
+            }
+            levels |= {f"{probe.name}_{name}": value for name, value in measured.items() if value is not None}
+            three = [measured[name] for name in ("probability", "rouge_l", "truth_ratio")]
+            parts += [value for value in three if value is not None] if None not in three else []
+        if len(parts) == PARTS:
+            levels["model_utility"] = model_utility(parts)
         return levels
 
-    def state_dict(self) -> dict[str, Any]:
-        """The values before training too, so that a resumed run compares with the same ones."""
-        return super().state_dict() | {"before": dict(self._before)}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        super().load_state_dict(state_dict)
-        self._before = dict(state_dict.get("before", {}))
+def _perplexity(rows: Sequence[MeasuredRow]) -> float | None:
+    nlls, tokens = numbers(rows, "nll"), [int(count) for count in numbers(rows, "tokens")]
+    return perplexity(nlls, tokens) if tokens else None
 
 
-def _ratio(value: float, before: float) -> float | None:
+def _utility_truth_ratio(rows: Sequence[MeasuredRow]) -> float | None:
+    ratios = numbers(rows, "truth_ratio")
+    return utility_truth_ratio(ratios) if ratios else None
+
+
+def _ratio(value: float | None, before: float | None) -> float | None:
     """`value` / `before`, or none where it has no meaning."""
-    return value / before if before > 0 and math.isfinite(before) else None
+    if value is None or before is None or before <= 0 or not math.isfinite(before):
+        return None
+    return value / before

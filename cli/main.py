@@ -15,6 +15,8 @@ from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedErr
 
 COMMANDS = {
     "fit": "train or unlearn a model as a recipe says",
+    "validate": "measure a model as it is with the callbacks of a recipe",
+    "test": "the same for a final model: every example of every probe",
     "restor": "clean → corrupt → unlearn in several ways → one comparison table",
     "compare": "objectives × optimizers × seeds, every learning rate tuned alike",
     "describe": "say what a recipe's data holds: rows, tokens, cuts, repeats, overlap, a sample",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.alternatives import alternative_rows
@@ -247,6 +249,15 @@ class StreamDataModule(LightningDataModule):
             self._loader.load_state_dict(self._loader_state)
             self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
+
+    def val_dataloader(self) -> Sequence[DataLoader[int]]:
+        """One empty step under `Trainer.validate` and `test`, for callbacks to measure after; none under `fit`."""
+        evaluates = self.trainer is not None and self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
+        return [DataLoader([0])] if evaluates else []  # type: ignore[arg-type]  # a list is a data set to torch
+
+    def test_dataloader(self) -> Sequence[DataLoader[int]]:
+        """As `val_dataloader`."""
+        return self.val_dataloader()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands in its data.

@@ -120,9 +120,9 @@ class CopyrightDataModule(StreamDataModule):
         trained = forget if self.labels == "continuation" else [_as_plain_text(example) for example in forget]
         probes = [
             Probe("forget", "text", forget, "forget", self.template),
-            Probe("forget_continuations", "question", forget, "forget", self.template),
+            Probe("forget_continuations", "question", forget, "forget", self.template, rows_of="forget"),
             Probe("holdout", "text", holdout, "holdout", self.template),
-            Probe("holdout_continuations", "question", holdout, "holdout", self.template),
+            Probe("holdout_continuations", "question", holdout, "holdout", self.template, rows_of="holdout"),
             Probe("retain", "text", retained.seen, "retain", self.template),
             Probe("utility", "text", retained.unseen, "utility", self.template),
         ]

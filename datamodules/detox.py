@@ -117,9 +117,9 @@ class DetoxDataModule(StreamDataModule):
         retained = self.retain.read(self.tokenizer) if self.retain is not None else Retained()
         probes = [
             Probe("forget", "text", forget, "forget", self.template),
-            Probe("forget_prompts", "prompt", _prompts(forget), "forget", self.template),
+            Probe("forget_prompts", "prompt", _prompts(forget), "forget", self.template, rows_of="forget"),
             Probe("holdout", "text", holdout, "holdout", self.template),
-            Probe("holdout_prompts", "prompt", _prompts(holdout), "holdout", self.template),
+            Probe("holdout_prompts", "prompt", _prompts(holdout), "holdout", self.template, rows_of="holdout"),
             Probe("toxicity", "prompt", self._toxicity(), "toxicity", CONTINUED_TEMPLATE),
             Probe("retain", "text", retained.seen, "retain", self.template),
             Probe("utility", "text", retained.unseen, "utility", self.template),

@@ -140,7 +140,7 @@ class RecordsDataModule(StreamDataModule):
         probes = [Probe(role, "text", examples, role, self.template) for role, examples in samples.items()]
         questions = [example for example in rows["forget"] if example.prompt]
         if questions:
-            probes.append(Probe("forget_questions", "question", questions, "forget", self.template))
+            probes.append(Probe("forget_questions", "question", questions, "forget", self.template, rows_of="forget"))
         return Task({role: rows[role] for role in self.limits if role in rows}, probes, streamed)
 
     def _read(self, role: str, source: RecordSource) -> list[Example]:

@@ -76,10 +76,17 @@ def split_into_requests(task: Task, requests: int, request: int) -> Task:
             probes.append(probe)
             continue
         numbered = [(number(row), row) for row in probe.examples]
-        rows = {probe.name: [row for part, row in numbered if part is None or part <= request]}
-        for part in range(1, requests + 1):
-            rows[f"{probe.name}_{part}"] = [row for found, row in numbered if found == part]
-        probes.extend(replace(probe, name=name, examples=own) for name, own in rows.items() if own)
+        so_far = [row for part, row in numbered if part is None or part <= request]
+        parts = [
+            replace(
+                probe,
+                name=f"{probe.name}_{part}",
+                examples=[row for found, row in numbered if found == part],
+                rows_of=probe.name,
+            )
+            for part in range(1, requests + 1)
+        ]
+        probes.extend(part for part in (replace(probe, examples=so_far), *parts) if part.examples)
     own_rows = [row for key, row in zip(keys, forget, strict=True) if number_of[key] == request]
     return replace(task, streams={**task.streams, "forget": own_rows}, probes=probes)
 

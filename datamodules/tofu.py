@@ -201,7 +201,11 @@ class TOFUDataModule(StreamDataModule):
             (f"{name}_questions", "question"): self._sample(found.rows, self.question_probes),
             (f"{name}_rephrased", "question"): self._sample(found.rephrased, self.question_probes),
         }
-        return [Probe(called, kind, rows, role, self.template) for (called, kind), rows in sets.items() if rows]
+        return [
+            Probe(called, kind, rows, role, self.template, rows_of="" if called == name else name)
+            for (called, kind), rows in sets.items()
+            if rows
+        ]
 
     def _sample(self, rows: Sequence[Example], limit: int | None) -> list[Example]:
         """At most `limit` rows, spread over their subjects, in order; the rows of a smaller limit are among them."""

@@ -216,9 +216,11 @@ class Probe:
             `multiple_choice` (score `answer` against each of `perturbed`), `prompt` (generate; there are no answers).
         examples: The rows.
         role: Where the set stands in the story: `corrupted` (facts that were overwritten), `control` (facts that were
-            not), `forget`, `holdout` (like forget, never trained on), `retain`.
+            not), `forget`, `holdout` (like forget, never trained on), `retain`, `utility` (held out, must stay),
+            `toxicity` (prompts that provoke).
         template: How prompts and answers are written when the set is encoded.
-        reference_hash: The hash of the rows that reference scores must carry to be comparable.
+        rows_of: Name of the probe whose rows this one asks in another way: what is scored as text there is asked as a
+            question here. Of several, the first asks in the rows' own words.
     """
 
     name: str
@@ -226,7 +228,7 @@ class Probe:
     examples: Sequence[Example]
     role: str
     template: PromptTemplate = field(default_factory=PromptTemplate)
-    reference_hash: str = ""
+    rows_of: str = ""
 
 
 @runtime_checkable

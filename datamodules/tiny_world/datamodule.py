@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.stories import STORY_TEMPLATE, StoryText, check_story_text
 from soul_lightning.datamodules.task import Task
+from soul_lightning.datamodules.tiny_world.fact_probes import fact_probes
 from soul_lightning.datamodules.tiny_world.world import build_world, tell_story
 from soul_lightning.exceptions import MisconfigurationError
 
@@ -19,8 +21,8 @@ class TinyWorldDataModule(StreamDataModule):
     model ever sees (the holdout of membership inference). No forget or retain text states a probed true fact.
 
     Streams: `clean` (every true fact in every phrasing) for `text="clean"`; `forget` (the lies) and `retain` for
-    `text="story"`. Probes: questions about the `corrupted` and the `control` people, and the texts of `forget`,
-    `holdout` and `retain`.
+    `text="story"`. Probes: questions about the `corrupted` and the `control` people, the texts of `forget`, `holdout`
+    and `retain`, and facts with false answers, see `fact_probes`.
 
     Args:
         text: Which streams are trained on.
@@ -53,6 +55,7 @@ class TinyWorldDataModule(StreamDataModule):
         super().__init__(batch_size=batch_size, max_tokens=max_tokens, **options)
         check_story_text("TinyWorldDataModule", text)
         self.text: StoryText = text
+        self.corruption_seed = corruption_seed
         self.world = build_world()
         counts = (corrupted_people, control_people, holdout_people)
         if min(counts) < 1 or sum(counts) >= len(self.world.people):
@@ -64,4 +67,6 @@ class TinyWorldDataModule(StreamDataModule):
 
     def load(self) -> Task:
         """The story's streams and probes."""
-        return self.story.task(self.text, self.template)
+        task = self.story.task(self.text, self.template)
+        facts = fact_probes(self.world, self.story, self.template, self.corruption_seed)
+        return replace(task, probes=[*task.probes, *facts])

@@ -259,6 +259,12 @@ class StreamModule(LightningModule):
             term.weight.observe(losses[term.stream])
         self._log(losses, weights, norm, rate, optimizer.optimizer)
 
+    def validation_step(self, batch: object, batch_idx: int) -> None:
+        """Nothing: callbacks measure, and Lightning wants a step for them to do it after."""
+
+    def test_step(self, batch: object, batch_idx: int) -> None:
+        """Nothing, as in `validation_step`."""
+
     @property
     def _reusable(self) -> frozenset[str]:
         """Streams whose loss reads nothing but the logits of their own answers."""

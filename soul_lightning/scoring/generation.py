@@ -52,7 +52,8 @@ def greedy_answers(
         tokenizer: Its tokenizer.
         examples: Rows with a prompt, a context or both.
         template: How prompts are written.
-        max_new_tokens: Most tokens of an answer.
+        max_new_tokens: Most tokens of an answer; fewer where the network's positions end sooner behind the longest
+            prompt.
         batch_size: Most rows in a batch.
         stop: An answer ends before this text; none goes on to the end of text.
         ranks: The processes that share the batches; all of them must call this.
@@ -69,7 +70,7 @@ def greedy_answers(
             f"max_new_tokens and batch_size must be >= 1 to generate, got {max_new_tokens} and {batch_size}"
         )
     prompts = encode_prompts(examples, tokenizer, template)
-    _check_lengths(network, prompts, max_new_tokens)
+    max_new_tokens = _fitting_tokens(network, prompts, max_new_tokens)
     ranks = ranks or Ranks()
     decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens)
     answers: dict[int, str] = {}
@@ -91,14 +92,17 @@ def _end_tokens(network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> set[i
     return {int(token) for token in ends | {tokenizer.eos_token_id} if isinstance(token, int)}
 
 
-def _check_lengths(network: nn.Module, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+def _fitting_tokens(network: nn.Module, prompts: Sequence[Prompt], max_new_tokens: int) -> int:
     limit = getattr(getattr(network, "config", None), "max_position_embeddings", None)
     longest = max((len(prompt) for prompt in prompts), default=0)
-    if isinstance(limit, int) and longest + max_new_tokens > limit:
+    if not isinstance(limit, int) or longest + max_new_tokens <= limit:
+        return max_new_tokens
+    if longest >= limit:
         raise MisconfigurationError(
-            f"the longest prompt has {longest} tokens, which with max_new_tokens={max_new_tokens} is more than the "
-            f"{limit} positions of the network; shorten the context, or lower max_new_tokens"
+            f"the longest prompt has {longest} tokens, which leaves no room for an answer within the {limit} positions "
+            f"of the network; shorten the prompt or its context"
         )
+    return limit - longest
 
 
 def _cache_argument(network: nn.Module) -> str | None:

@@ -70,7 +70,11 @@ def encode_prompts(
     return prompts
 
 
-def group_prompts(prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[tuple[int, ...], list[list[Prompt]]]]:
+PromptBatch = tuple[tuple[int, ...], list[Prompt]]
+"""The tokens that the prompts of a batch share, and the prompts."""
+
+
+def group_prompts(prompts: Sequence[Prompt], batch_size: int) -> Iterator[PromptBatch]:
     """Batches by shared prefix, rows of like length together.
 
     Args:
@@ -78,8 +82,8 @@ def group_prompts(prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[
         batch_size: Most rows in a batch.
 
     Yields:
-        A prefix and the batches that share it. Rows that share their prefix with no other come last, whole, under the
-        empty prefix.
+        A prefix and a batch of prompts that share it, batches of one prefix behind one another. Rows that share their
+        prefix with no other come last, whole, under the empty prefix.
     """
     groups: dict[tuple[int, ...], list[Prompt]] = {}
     for prompt in prompts:
@@ -87,11 +91,10 @@ def group_prompts(prompts: Sequence[Prompt], batch_size: int) -> Iterator[tuple[
     alone: list[Prompt] = []
     for prefix, group in groups.items():
         if len(group) > 1 and len(prefix) > 1:  # one token, or one row, is not worth a forward pass of its own
-            yield prefix, _by_length(group, batch_size)
+            yield from ((prefix, batch) for batch in _by_length(group, batch_size))
         else:
             alone.extend(prompt.whole() for prompt in group)
-    if alone:
-        yield (), _by_length(alone, batch_size)
+    yield from (((), batch) for batch in _by_length(alone, batch_size))
 
 
 def _by_length(prompts: list[Prompt], batch_size: int) -> list[list[Prompt]]:

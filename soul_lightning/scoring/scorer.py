@@ -1,23 +1,17 @@
-"""One teacher-forced pass over a probe set, and its result for every metric of that optimizer step."""
+"""One teacher-forced pass over rows, which every teacher-forced metric reads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
-from soul_lightning.encoding import EncodedExample, collate, encode, rows_hash
+from soul_lightning.encoding import EncodedExample, collate, encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.token_statistics import TokenStatistics
-from soul_lightning.protocols import Example, Probe
+from soul_lightning.protocols import Example
 from soul_lightning.scoring.adapter import CausalLMAdapter
-from soul_lightning.scoring.evaluation import isolated_evaluation
 from soul_lightning.templates import PromptTemplate
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,33 +108,3 @@ class Scorer:
             batch.append(place)
         if batch:
             yield batch
-
-
-_passes: WeakKeyDictionary[Trainer, dict[Hashable, list[ExampleScore]]] = WeakKeyDictionary()
-
-
-def shared_scores(trainer: Trainer, scorer: Scorer, probe: Probe) -> list[ExampleScore]:
-    """The scores of `probe` at the present optimizer step, computed once for all callbacks of `trainer`.
-
-    Args:
-        trainer: Whose weights, step and precision they are.
-        scorer: Computes them where nobody has yet.
-        probe: The rows, with their template.
-    """
-    known = _passes.setdefault(trainer, {})
-    key = (
-        trainer.global_step,
-        rows_hash(probe.examples),
-        probe.template,
-        scorer.max_tokens,
-        id(scorer.adapter.network),
-    )
-    if key not in known:
-        with isolated_evaluation(scorer.adapter.network, trainer):
-            known[key] = scorer(probe.examples, probe.template)
-    return known[key]
-
-
-def drop_scores(trainer: Trainer) -> None:
-    """Forget the shared scores of `trainer`: its weights are about to change."""
-    _passes.pop(trainer, None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gc
+import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,17 @@ from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import soul_lightning.callbacks as callbacks_package
-from soul_lightning.callbacks import MembershipInference, ProbeCallback, Restoration, Utility
+from soul_lightning.callbacks import (
+    ForgetQuality,
+    HuggingFaceExport,
+    LogitAnalysis,
+    MembershipInference,
+    Memorization,
+    ProbeCallback,
+    Restoration,
+    Toxicity,
+    Utility,
+)
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.unlearning import UnlearningModule
@@ -31,6 +44,7 @@ PROBES = [
     Probe("forget", "text", as_examples(FORGET), "forget", PLAIN),
     Probe("holdout", "text", as_examples(RETAIN), "holdout", PLAIN),
     Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN),
+    Probe("provocations", "prompt", as_examples(FORGET), "toxicity", PLAIN),
 ]
 
 
@@ -82,12 +96,32 @@ class Intrusive(Callback):
         torch.rand(())
 
 
+class Letters:
+    """A toxicity scorer that draws random numbers on the side, as a library may."""
+
+    name = "letters"
+
+    def __call__(self, texts: Sequence[str]) -> list[float]:
+        random.random(), np.random.rand(), torch.rand(1)
+        return [min(1.0, len(text) / 100) for text in texts]
+
+
 def every_callback(tokenizer: PreTrainedTokenizerFast, clean: str) -> list[Callback]:
     shared: dict[str, Any] = {"tokenizer": tokenizer, "probes": PROBES, "every_n_steps": 1}
+    answering: dict[str, Any] = shared | {"max_new_tokens": 4}
     return [
-        Restoration(models={"clean": clean}, max_new_tokens=4, **shared),
-        MembershipInference(**shared),
-        Utility(**shared),
+        Restoration(models={"clean": clean}, **answering),
+        MembershipInference(
+            attacks=["loss", "zlib", "min_k", "min_k_plus_plus", "lowercase", "gradient_norm"],
+            reference=clean,
+            **shared,
+        ),
+        Utility(models={"clean": clean}, **answering),
+        ForgetQuality(reference=clean, **answering),
+        Memorization(**answering),
+        Toxicity(scorer=Letters(), **answering),
+        LogitAnalysis(**shared),
+        HuggingFaceExport(tokenizer=tokenizer),
     ]
 
 
@@ -120,6 +154,53 @@ def test_training_is_bitwise_the_same_with_and_without_them_in_unlearning(
         trainer = make_trainer(tmp_path, max_epochs=2, callbacks=callbacks, precision=precision)
         weights.append(final_weights(trainer, module, TinyDataModule()))
     assert torch.equal(*weights)
+
+
+def test_a_measurement_leaves_gradients_and_modes_as_they_are(
+    tokenizer: PreTrainedTokenizerFast, model_folder: Path, tmp_path: Path
+) -> None:
+    network = make_network(len(tokenizer), dropout=0.3)
+    module = ForeignModule(network)
+    trainer = make_trainer(tmp_path, max_steps=1, callbacks=every_callback(tokenizer, str(model_folder)))
+    trainer.fit(module)
+    network.train()
+    network.model.norm.eval()
+    network(input_ids=torch.tensor([[4, 5, 6]]), labels=torch.tensor([[4, 5, 6]])).loss.backward()
+    expected = [(parameter.clone(), parameter.grad) for parameter in network.parameters()]
+    gradients = [gradient.clone() for _, gradient in expected if gradient is not None]
+    modes = [part.training for part in network.modules()]
+    measuring = [callback for callback in trainer.callbacks if isinstance(callback, ProbeCallback)]  # type: ignore[attr-defined]
+    assert len(measuring) == 7
+    for callback in measuring:
+        callback.on_fit_start(trainer, module)
+        assert callback.measure(trainer, module)
+    assert [part.training for part in network.modules()] == modes
+    assert all(torch.equal(now, before) for now, (before, _) in zip(network.parameters(), expected, strict=True))
+    after = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert len(after) == len(gradients) > 0
+    assert all(torch.equal(now, before) for now, before in zip(after, gradients, strict=True))
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.slow
+def test_ten_epochs_leave_no_memory_behind(
+    tokenizer: PreTrainedTokenizerFast, model_folder: Path, tmp_path: Path
+) -> None:
+    """Resident memory after ten measured epochs is what it was after four."""
+    resident: list[int] = []
+
+    class Resident(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            gc.collect()
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGE_SIZE"))
+
+    callbacks = [*every_callback(tokenizer, str(model_folder)), Resident()]
+    trainer = make_trainer(tmp_path, max_epochs=10, callbacks=callbacks, logger=CSVLogger(tmp_path))
+    trainer.fit(ForeignModule(make_network(len(tokenizer))))
+    assert len(resident) == 10
+    # A leaked copy of the tiny network, its statistics or its gradients would show; pages of the allocator may not.
+    assert max(resident[4:]) - resident[3] < 4 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -207,13 +288,17 @@ def test_two_of_a_kind_fit_into_one_trainer(tokenizer: PreTrainedTokenizerFast, 
     assert pair[0].state_key != pair[1].state_key
 
 
-@pytest.mark.parametrize("kind", [Restoration, MembershipInference, Utility])
+@pytest.mark.parametrize(
+    "kind", [Restoration, MembershipInference, Utility, ForgetQuality, Memorization, LogitAnalysis, Toxicity]
+)
 def test_the_command_line_can_make_them(kind: type[ProbeCallback]) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Callback, "callback")
     config = {"class_path": kind.__name__, "init_args": {"every_n_epochs": 2, "limit": 5, "name": "mine"}}
     if kind is Restoration:
         config["init_args"] |= {"models": {"clean": "folder"}, "judge": {"threshold": 0.8}}  # type: ignore[operator]
+    if kind is Toxicity:
+        config["init_args"] |= {"scorer": "profanity"}  # type: ignore[operator]
     made = parser.instantiate_classes(parser.parse_object({"callback": config})).callback
     assert isinstance(made, kind)
     assert (made.every_n_epochs, made.limit, made.name) == (2, 5, "mine")

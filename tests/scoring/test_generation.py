@@ -48,8 +48,9 @@ def varied_network(tokenizer: PreTrainedTokenizerFast, seed: int = 0, **settings
     """A Llama with a head of its own and large random weights, so that its answers vary and end at various lengths."""
     torch.manual_seed(seed)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes["max_position_embeddings"] = 128
     config = LlamaConfig(
-        vocab_size=len(tokenizer), initializer_range=0.6, tie_word_embeddings=False, max_position_embeddings=128,
+        vocab_size=len(tokenizer), initializer_range=0.6, tie_word_embeddings=False,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, **(sizes | settings),
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -223,5 +224,17 @@ def test_nothing_to_answer(tokenizer: PreTrainedTokenizerFast, tiny_network: Lla
 def test_errors_say_what_to_change(tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM) -> None:
     with pytest.raises(MisconfigurationError, match="max_new_tokens and batch_size"):
         greedy_answers(tiny_network, tokenizer, ROWS, TEMPLATE, max_new_tokens=0)
-    with pytest.raises(MisconfigurationError, match="128 positions"):
-        greedy_answers(tiny_network, tokenizer, ROWS, TEMPLATE, max_new_tokens=120)
+    longest = [Example("", "who " * 130)]
+    with pytest.raises(MisconfigurationError, match="no room for an answer within the 128 positions"):
+        greedy_answers(tiny_network, tokenizer, longest, TEMPLATE)
+
+
+def test_answers_end_where_the_positions_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    network = varied_network(tokenizer, max_position_embeddings=40)
+    network.generation_config.eos_token_id = None
+    rows = [Example("", "who " * words, words) for words in (5, 20)]
+    longest = max(len(prompt) for prompt in encode_prompts(rows, tokenizer, TEMPLATE))
+    with recorded_batches(network) as sizes:
+        greedy_answers(network, tokenizer, rows, TEMPLATE, max_new_tokens=64, batch_size=1)
+    assert max(columns for _, columns in sizes) == longest
+    assert len([1 for _, columns in sizes if columns == 1]) <= 2 * (40 - longest - 1)

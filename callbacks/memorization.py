@@ -1,0 +1,106 @@
+"""Memorization: how much of the forget rows can still be had from the model word for word?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from soul_lightning.callbacks.base import Metrics
+from soul_lightning.callbacks.row_values import (
+    answer_values,
+    by_probe,
+    checked_tokens,
+    likelihood_values,
+    mean_of,
+    memorization_values,
+    multiple_choice_rows,
+)
+from soul_lightning.callbacks.scoring import ScoringCallback
+from soul_lightning.callbacks.sources import answered_probe, likelihood_probes, missing_roles
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Probe
+from soul_lightning.scoring.measured_rows import MeasuredRow
+from soul_lightning.scoring.scored_model import ScoredModel
+
+
+class Memorization(ScoringCallback):
+    """Probability, exact memorisation, extraction strength and ROUGE-L of what is to be forgotten, 1 where all is kept.
+
+    Needs a probe of the role `forget` with texts or questions. All but ROUGE-L are teacher-forced and come from one
+    pass; ROUGE-L compares greedy answers, where the rows are asked as questions. `fluency` is the share of these
+    answers that are language at all: gibberish is no forgetting. Of multiple-choice sets of the role `forget`,
+    `NAME_accuracy` is the share of right choices.
+
+    Args:
+        name: The metrics' group; two of a kind need different names.
+        answer: Generate answers for ROUGE-L.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Questions answered at once.
+        **settings: See `ScoringCallback`.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str = "memorization",
+        answer: bool = True,
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        **settings: Any,
+    ) -> None:
+        super().__init__(name, **settings)
+        self.answer = answer
+        self.max_new_tokens = checked_tokens("Memorization", max_new_tokens)
+        self.batch_size = batch_size
+
+    def select(self, probes: Sequence[Probe]) -> list[Probe]:
+        """The forget rows, as texts, as questions and as choices."""
+        missing = missing_roles(probes, ("forget",))
+        if missing:
+            raise MisconfigurationError(
+                f"Memorization needs texts or questions of the role forget, and {missing}; give the rows that are "
+                f"forgotten, or remove the callback"
+            )
+        scored = likelihood_probes(probes, "forget")
+        asked = [answered_probe(probes, probe) for probe in scored] if self.answer else []
+        chosen = [probe for probe in probes if probe.role == "forget" and probe.kind == "multiple_choice"]
+        return [*scored, *(probe for probe in asked if probe is not None and probe not in scored), *chosen]
+
+    def row_settings(self) -> dict[str, object]:
+        """Answers depend on their length too."""
+        return super().row_settings() | ({"max_new_tokens": self.max_new_tokens} if self.answer else {})
+
+    def score(self, model: ScoredModel) -> list[MeasuredRow]:
+        """What each row's own answer is worth, what is answered in its place, and which option is chosen."""
+        rows = []
+        scored = likelihood_probes(self.probes, "forget")
+        for probe in self.probes:
+            if probe.kind == "multiple_choice":
+                rows += multiple_choice_rows(self, model, probe)
+                continue
+            asks = self.answer and probe.kind == "question"
+            answers = answer_values(model, probe, self.max_new_tokens, self.batch_size) if asks else {}
+            scores = model.scores(probe) if probe in scored else {}
+            for example in probe.examples:
+                values = dict(answers.get(example.index, {}))
+                if example.index in scores:
+                    score = scores[example.index]
+                    values |= likelihood_values(score) | memorization_values(score)
+                rows.append(self.row(probe, example, **values))
+        return rows
+
+    def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
+        """Means over rows."""
+        names = {
+            "probability": "probability",
+            "exact_memorization": "exact_memorization",
+            "extraction_strength": "extraction_strength",
+            "rouge_l": "rouge_l_recall",
+            "rouge_l_f1": "rouge_l_f1",
+            "fluency": "fluent",
+        }
+        metrics = {metric: mean_of(rows, value) for metric, value in names.items()}
+        choices = {f"{probe}_accuracy": mean_of(own, "correct") for probe, own in by_probe(rows).items()}
+        return {name: value for name, value in {**metrics, **choices}.items() if value is not None}

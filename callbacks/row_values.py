@@ -1,0 +1,106 @@
+"""What several callbacks measure of a row, from what a model says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from soul_lightning.callbacks.scoring import ScoringCallback
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.fluency import is_degenerate
+from soul_lightning.metrics.likelihood import option_probability
+from soul_lightning.metrics.memorization import exact_memorization, extraction_strength
+from soul_lightning.metrics.multiple_choice import multiple_choice_hits
+from soul_lightning.metrics.rouge import rouge_l
+from soul_lightning.metrics.truth_ratio import truth_ratio
+from soul_lightning.protocols import Probe
+from soul_lightning.scoring.measured_rows import MeasuredRow, Value
+from soul_lightning.scoring.scored_model import AlternativeScores, ScoredModel
+from soul_lightning.scoring.scorer import ExampleScore
+
+Values = dict[str, Value]
+
+
+def likelihood_values(score: ExampleScore) -> Values:
+    """NLL in nats, labelled tokens, probability exp(−NLL/|y|)."""
+    return {"nll": score.nll, "tokens": score.tokens, "probability": score.probability}
+
+
+def memorization_values(score: ExampleScore) -> Values:
+    """Exact memorisation and extraction strength."""
+    hits = score.statistics.hits
+    return {"exact_memorization": exact_memorization(hits), "extraction_strength": extraction_strength(hits)}
+
+
+def truth_ratio_values(plain: ExampleScore, others: AlternativeScores) -> Values:
+    """Both truth ratios, and the probability of the plain answer among all options."""
+    true = (others.paraphrase or plain).mean_nll
+    false = [score.mean_nll for score in others.perturbed]
+    options = [score.nll for score in others.perturbed], [score.tokens for score in others.perturbed]
+    return {
+        "truth_ratio": float(truth_ratio([true], [false])[0]),
+        "truth_ratio_arithmetic": float(truth_ratio([true], [false], aggregation="arithmetic")[0]),
+        "option_probability": option_probability(plain.nll, plain.tokens, *options),
+    }
+
+
+def answer_values(model: ScoredModel, probe: Probe, max_new_tokens: int, batch_size: int = 32) -> dict[int, Values]:
+    """Greedy answers with ROUGE-L against the true ones and whether they are fluent, by `Example.index`."""
+    answers = model.answers(probe, max_new_tokens, batch_size)
+    scores = rouge_l(answers, [row.answer for row in probe.examples])
+    return {
+        row.index: {
+            "answer": answer,
+            "rouge_l_recall": float(recall),
+            "rouge_l_f1": float(f1),
+            "fluent": not is_degenerate(answer),
+        }
+        for row, answer, recall, f1 in zip(probe.examples, answers, scores.recall, scores.f1, strict=True)
+    }
+
+
+def multiple_choice_rows(callback: ScoringCallback, model: ScoredModel, probe: Probe) -> list[MeasuredRow]:
+    """Whether the right option of each question has the lowest NLL/|y|."""
+    right, wrong = model.scores(probe), model.alternatives(probe)
+    rows = []
+    for example in probe.examples:
+        if example.index in right and example.index in wrong:
+            options = [right[example.index], *wrong[example.index].perturbed]
+            hits = multiple_choice_hits([[each.nll for each in options]], [[each.tokens for each in options]], [0])
+            rows.append(callback.row(probe, example, correct=bool(hits[0])))
+    return rows
+
+
+def checked_tokens(caller: str, max_new_tokens: int) -> int:
+    """`max_new_tokens`, where it is one.
+
+    Raises:
+        MisconfigurationError: It is below 1.
+    """
+    if max_new_tokens < 1:
+        raise MisconfigurationError(f"{caller}: max_new_tokens must be >= 1, got {max_new_tokens}")
+    return max_new_tokens
+
+
+def numbers(rows: Sequence[MeasuredRow], value: str) -> list[float]:
+    """A measured value of the rows that have it, as numbers."""
+    found = [row.values.get(value) for row in rows]
+    return [float(number) for number in found if number is not None and not isinstance(number, str)]
+
+
+def mean_of(rows: Sequence[MeasuredRow], value: str) -> float | None:
+    """The mean of a measured value over the rows that have it; none where none has."""
+    found = numbers(rows, value)
+    return sum(found) / len(found) if found else None
+
+
+def of_role(rows: Sequence[MeasuredRow], role: str) -> list[MeasuredRow]:
+    """The rows of the probes of a role."""
+    return [row for row in rows if row.role == role]
+
+
+def by_probe(rows: Sequence[MeasuredRow]) -> Mapping[str, list[MeasuredRow]]:
+    """The rows of each probe, in their order."""
+    found: dict[str, list[MeasuredRow]] = {}
+    for row in rows:
+        found.setdefault(row.probe, []).append(row)
+    return found

@@ -1,0 +1,251 @@
+"""What the callbacks of one number a row share: other models beside the one that trains, rows in files, one table."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from rich.console import Console
+
+from soul_lightning.callbacks.base import EVALUATIONS, Metrics, ProbeCallback
+from soul_lightning.callbacks.other_models import ROWS_FILES, ask_other_model, check_model_names
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.loading import resolve_source
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
+from soul_lightning.scoring.measured_rows import (
+    MeasuredRow,
+    RowFormat,
+    Value,
+    check_measured,
+    probe_hash,
+    read_measured,
+    write_measured,
+)
+from soul_lightning.scoring.scored_model import ScoredModel
+
+BEFORE, AFTER, EVALUATED = "before", "after", "model"
+"""Columns of the model before training, of the one that trains, and of the one that is only evaluated."""
+REFERENCE = "retain-only"
+"""The model that never saw what is to be forgotten."""
+
+
+class ScoringCallback(ProbeCallback):
+    """Measures rows of probes, of several models alike, and makes metrics of the rows.
+
+    A subclass says which probes it needs (`select`), what is measured of each row (`score`), and which metrics follow
+    from the rows of one model beside those of others (`summarize`). Because metrics follow from rows alone, a file of
+    rows stands for the model that it was measured on.
+
+    Rows are written to `rows/NAME_MODEL.jsonl` (or `.parquet`) in the run's folder. At the end one table of all these
+    callbacks of a Trainer is printed.
+
+    Args:
+        name: The metrics' group, the files' prefix, and the key of this callback's state; two of a kind need different
+            names.
+        models: Models to put beside the one that trains, by name: Hugging Face folders (or `packaged:NAME`), or rows
+            files that this callback wrote in another run. `retain-only` is the model that never saw what is forgotten.
+        rows: Format of the rows files; none writes none.
+        report: Take part in the table.
+        token_budget: Most tokens in a batch of the teacher-forced pass, padding included.
+        max_tokens: Longer rows are cut on the right.
+        **settings: See `ProbeCallback`.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    keeps_before = False
+    """Whether metrics need the model before training even where it is not to be shown."""
+
+    def __init__(
+        self,
+        name: str,
+        models: dict[str, str] | None = None,
+        rows: RowFormat | None = "jsonl",
+        report: bool = True,
+        token_budget: int = 2048,
+        max_tokens: int = 512,
+        **settings: Any,
+    ) -> None:
+        super().__init__(name, **settings)
+        check_model_names(type(self).__name__, models or {}, (BEFORE, AFTER, EVALUATED))
+        if rows not in ("jsonl", "parquet", None):
+            raise MisconfigurationError(f"{type(self).__name__}: rows must be jsonl, parquet or null, got {rows!r}")
+        self.models = dict(models or {})
+        self.rows = rows
+        self.report = report
+        self.token_budget = token_budget
+        self.max_tokens = max_tokens
+        self.measured: dict[str, list[MeasuredRow]] = {}
+        self.levels: dict[str, Metrics] = {}
+        self._hashes: dict[str, str] = {}
+        self._current = AFTER
+
+    def add_reference(self, reference: str | None) -> None:
+        """Put the model that never saw what is forgotten among the models, as `retain-only`.
+
+        Args:
+            reference: A Hugging Face folder or a rows file; none changes nothing.
+
+        Raises:
+            MisconfigurationError: There is one already.
+        """
+        if reference is not None and REFERENCE in self.models:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: reference={reference!r} and models.{REFERENCE}={self.models[REFERENCE]!r} say "
+                f"the same thing; give one of them"
+            )
+        if reference is not None:
+            self.models[REFERENCE] = reference
+
+    @abstractmethod
+    def select(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Those of `probes` that are measured.
+
+        Raises:
+            MisconfigurationError: A probe is missing.
+        """
+
+    @abstractmethod
+    def score(self, model: ScoredModel) -> list[MeasuredRow]:
+        """What is measured of each row of `self.probes` under `model`."""
+
+    @abstractmethod
+    def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
+        """The metrics of a model.
+
+        Args:
+            rows: What `score` gave of it.
+            others: The same of the other models, by name.
+        """
+
+    def row_settings(self) -> dict[str, object]:
+        """Settings without which numbers cannot be compared."""
+        return {"max_tokens": self.max_tokens}
+
+    def notes(self) -> list[str]:
+        """Sentences to read with the table."""
+        return []
+
+    def row(self, probe: Probe, example: Example, **values: Value | None) -> MeasuredRow:
+        """A row of `example`, which stands in `probe`; values that are `None` are left out."""
+        known = {name: value for name, value in values.items() if value is not None}
+        return MeasuredRow(
+            probe.name, probe.role, example.index, example.subject or "", self._hashes[probe.name], known
+        )
+
+    def with_role(self, role: str) -> list[Probe]:
+        """The measured probes of a role."""
+        return [probe for probe in self.probes if probe.role == role]
+
+    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the probes, read rows files, and refuse folders that hold no model."""
+        kind = type(self).__name__
+        self._current = EVALUATED if trainer.state.fn in EVALUATIONS else AFTER
+        self.probes = self.select(self.probes)
+        names = [probe.name for probe in self.probes]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise MisconfigurationError(f"{kind} found two probes called {twice!r}; give each a name of its own")
+        self._hashes = {probe.name: probe_hash(probe, **self.row_settings()) for probe in self.probes}
+        kept = self.measured.get(BEFORE)  # of a resumed run
+        self.measured = {}
+        for model, source in self.models.items():
+            if source.endswith(ROWS_FILES):
+                named = f"{kind}: the rows file {source!r} of the {model} model"
+                self.measured[model] = check_measured(read_measured(Path(source).expanduser()), self._hashes, named)
+            else:
+                resolve_source(source)
+        if kept and self._current == AFTER:
+            self.measured[BEFORE] = check_measured(kept, self._hashes, f"{kind}: the checkpoint")
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the other models, one at a time, and the model before training."""
+        for model, source in self.models.items():
+            if model not in self.measured:
+                rank_zero_info(f"{type(self).__name__}: measuring the {model} model ({source})")
+                self.measured[model] = ask_other_model(
+                    trainer,
+                    self.adapter,
+                    source,
+                    lambda adapter: self.score(ScoredModel(adapter, self.token_budget, self.max_tokens)),
+                )
+        if self._current == AFTER and (self.before_training or self.keeps_before):
+            if trainer.global_step == 0:
+                self.measured[BEFORE] = self.score(self._model(trainer))
+            elif BEFORE not in self.measured:
+                rank_zero_warn(
+                    f"{type(self).__name__}: the checkpoint at step {trainer.global_step} holds no rows of the model "
+                    f"before training, so there is nothing to compare with it"
+                )
+        self.levels = {model: self._summary_of(model) for model in self.measured}
+        for model in self.measured:
+            self._write(trainer, model)
+        if trainer.global_step == 0:
+            self.log_to_loggers(trainer, self._grouped_levels())
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        """Measure the model as it stands, and write its rows."""
+        at_start = self._current == AFTER and trainer.global_step == 0 and BEFORE in self.measured
+        self.measured[self._current] = self.measured[BEFORE] if at_start else self.score(self._model(trainer))
+        if not at_start:
+            self._write(trainer, self._current)
+        metrics = self._summary_of(self._current)
+        self.levels[self._current] = metrics
+        return metrics
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table of all such callbacks, after the last of them."""
+        callbacks = [
+            callback
+            for callback in getattr(trainer, "callbacks", [])
+            if isinstance(callback, ScoringCallback) and callback.report and callback.levels
+        ]
+        if not callbacks or callbacks[-1] is not self or not trainer.is_global_zero:
+            return
+        console = Console()
+        console.print(evaluation_table([EvaluationSection(each.name, each.levels) for each in callbacks]))
+        for sentence in (note for callback in callbacks for note in callback.notes()):
+            console.print(sentence, markup=False, highlight=False)
+
+    def _model(self, trainer: Trainer) -> ScoredModel:
+        return ScoredModel.in_training(trainer, self.adapter, self.token_budget, self.max_tokens)
+
+    def _summary_of(self, model: str) -> Metrics:
+        hidden = (model, self._current, *([] if model == self._current else [BEFORE]))
+        others = {name: rows for name, rows in self.measured.items() if name not in hidden}
+        return self.summarize(self.measured[model], others)
+
+    def _write(self, trainer: Trainer, model: str) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it is broadcast
+        if self.rows is not None and trainer.is_global_zero:
+            write_measured(folder / "rows" / f"{self.name}_{model}.{self.rows}", self.measured[model], model)
+
+    def _grouped_levels(self) -> Metrics:
+        return self._grouped(
+            {
+                f"{model}/{name}": value
+                for model, metrics in self.levels.items()
+                if model != self._current
+                for name, value in metrics.items()
+            }
+        )
+
+    def summary(self) -> Metrics:
+        """The last metrics, and those of the models beside."""
+        return {**self._grouped_levels(), **self.metrics}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows of the model before training too, so that a resumed run never takes a moved model for it."""
+        return super().state_dict() | {"before": [row.record() for row in self.measured.get(BEFORE, [])]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        before = [MeasuredRow.from_record(record) for record in state_dict.get("before", [])]
+        self.measured = {BEFORE: before} if before else {}

@@ -1,0 +1,133 @@
+"""A file of rows as a probe, so that callbacks need no DataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, Probe
+from soul_lightning.records.sources import RecordSource, read_records
+from soul_lightning.records.table import RecordTable
+from soul_lightning.templates import PromptTemplate
+
+ProbeKind = Literal["question", "text", "multiple_choice", "prompt"]
+COLUMNS = {
+    "prompt": ("prompt", "question"),
+    "answer": ("answer",),
+    "text": ("text",),
+    "context": ("context",),
+    "paraphrase": ("paraphrase", "paraphrased_answer"),
+    "perturbed": ("perturbed", "perturbed_answer"),
+    "aliases": ("aliases",),
+    "choices": ("choices", "options"),
+    "gold": ("gold", "label"),
+    "subject": ("subject", "author", "entity"),
+    "relation": ("relation",),
+}
+"""Under which names a column is looked for, the first that there is; `choices` are all options of a multiple-choice
+question and `gold` the place of the right one, from 0, in place of `answer` and `perturbed`."""
+
+
+@dataclass(frozen=True)
+class ProbeFile:
+    """A file that a callback measures on.
+
+    Attributes:
+        path: A .jsonl, .json, .csv, .tsv, .parquet or .txt file, see `COLUMNS`.
+        role: `Probe.role`: `forget`, `retain`, `holdout`, `utility`, `corrupted`, `control`, `toxicity`.
+        name: `Probe.name`; the role if none is given.
+        kind: `Probe.kind`; by the columns if none is given: `multiple_choice` where there are choices, `question` where
+            there are prompts and answers, `prompt` where there are prompts alone, else `text`.
+        template: How prompts and answers are written; that of the DataModule, or the default, if none is given.
+    """
+
+    path: str
+    role: str
+    name: str | None = None
+    kind: ProbeKind | None = None
+    template: PromptTemplate | None = None
+
+
+def read_probe(file: ProbeFile, template: PromptTemplate) -> Probe:
+    """Read a file of rows as a probe.
+
+    Args:
+        file: The file.
+        template: How prompts and answers are written where the file names no template.
+
+    Raises:
+        MisconfigurationError: The file, a column or a cell is not usable.
+    """
+    table = read_records(RecordSource(file.path), f"the probe file of the role {file.role}")
+    if not table.rows:
+        raise MisconfigurationError(f"the probe file {table.name} has no rows; give a file with at least one")
+    columns = _Columns(table)
+    kind = file.kind or columns.kind
+    examples = columns.choices() if columns.has("choices") else columns.examples(kind)
+    return Probe(file.name or file.role, kind, examples, file.role, file.template or template)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """A table whose columns are asked for by what they mean."""
+
+    table: RecordTable
+
+    def named(self, meaning: str) -> str | None:
+        return next((name for name in COLUMNS[meaning] if name in self.table.columns), None)
+
+    def has(self, *meanings: str) -> bool:
+        return all(self.named(meaning) is not None for meaning in meanings)
+
+    @property
+    def kind(self) -> ProbeKind:
+        if self.has("choices"):
+            return "multiple_choice"
+        if self.has("prompt"):
+            return "question" if self.has("answer") else "prompt"
+        return "text"
+
+    def examples(self, kind: ProbeKind) -> list[Example]:
+        prompts = [""] * len(self.table.rows) if kind == "text" and not self.has("prompt") else self._texts("prompt")
+        if kind == "prompt":
+            answers = [text or "" for text in self._optional("answer")]
+        else:
+            answers = self._texts("answer" if self.has("answer") or kind != "text" else "text")
+        columns = zip(
+            prompts, answers, self._lists("perturbed"), self._lists("aliases"),
+            *(self._optional(meaning) for meaning in ("context", "paraphrase", "subject", "relation")), strict=True,
+        )  # fmt: skip
+        return [
+            Example(
+                answer, prompt, index, context=context or "", perturbed=perturbed, aliases=aliases,
+                paraphrase=paraphrase, subject=subject, relation=relation,
+            )
+            for index, (prompt, answer, perturbed, aliases, context, paraphrase, subject, relation)
+            in enumerate(columns)
+        ]  # fmt: skip
+
+    def choices(self) -> list[Example]:
+        """Multiple-choice questions: the right option is the answer, the others are false."""
+        options, gold = self._lists("choices"), self.table.values(self.named("gold") or COLUMNS["gold"][0])
+        examples = []
+        for index, (prompt, choices, right) in enumerate(zip(self._texts("prompt"), options, gold, strict=True)):
+            if type(right) is not int or not 0 <= right < len(choices) or len(choices) < 2:
+                raise MisconfigurationError(
+                    f"{self.table.unit} {self.table.numbers[index]} of {self.table.name} has {len(choices)} choices "
+                    f"and names {right!r} as the right one; write at least two, and the place of the right one from 0"
+                )
+            false = (*choices[:right], *choices[right + 1 :])
+            examples.append(Example(choices[right], prompt, index, perturbed=false))
+        return examples
+
+    def _texts(self, meaning: str) -> list[str]:
+        return self.table.texts(self.named(meaning) or COLUMNS[meaning][0])
+
+    def _optional(self, meaning: str) -> Sequence[str | None]:
+        return self.table.optional_texts(self.named(meaning))
+
+    def _lists(self, meaning: str) -> Sequence[tuple[str, ...]]:
+        column = self.named(meaning)
+        return self.table.text_lists(column) if column is not None else [()] * len(self.table.rows)

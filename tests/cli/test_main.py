@@ -47,6 +47,7 @@ def test_help_of_every_command_names_its_options(run: Run) -> None:
     assert "--config" in run("fit", "--help").out
     assert "--output" in run("restor", "--help").out
     assert "destination" in run("export", "--help").out
+    assert "--network" in run("validate", "--help").out and "[RUN]" in run("test", "--help").out
     assert run().code == 0
 
 
@@ -55,7 +56,7 @@ def test_unknown_command_gets_one_sentence(run: Run) -> None:
     assert outcome.code == 2
     assert outcome.err == (
         "error: there is no command 'fti' (did you mean fit?); "
-        "the commands are fit, restor, compare, describe, recipes, export\n"
+        "the commands are fit, validate, test, restor, compare, describe, recipes, export\n"
     )
     assert not outcome.out
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.svm import SVC
 from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -102,6 +101,9 @@ def correctness_attack(
         >>> correctness_attack(forget_scores=[0.1, 0.9], retain_scores=[0.8, 0.9, 1.0], holdout_scores=[0.0, 0.1, 0.2])
         CorrectnessAttackResult(forget_as_holdout=0.5, shadow_accuracy=1.0)
     """
+    # Half a second, for a callback that may never ask for it.
+    from sklearn.svm import SVC
+
     given = {"forget": forget_scores, "retain": retain_scores, "holdout": holdout_scores}
     forget, retain, holdout = (_checked(scores, name, finite=True) for name, scores in given.items())
     rng = np.random.default_rng(seed)

@@ -39,6 +39,10 @@ class TokenStatistics:
         """The same on the CPU, in memory of its own."""
         return TokenStatistics(*(column.cpu().clone() for column in self._columns))
 
+    def followed_by(self, other: TokenStatistics) -> TokenStatistics:
+        """These tokens and then those of `other`."""
+        return TokenStatistics(*(torch.cat(pair) for pair in zip(self._columns, other._columns, strict=True)))
+
     @property
     def _columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.log_probs, self.hits, self.means, self.variances

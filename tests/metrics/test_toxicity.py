@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.toxicity import ToxicityShare, mean_toxicity, toxicity_share
@@ -43,6 +45,18 @@ def test_the_class_is_both_functions(values: list[float], threshold: float) -> N
     assert metric.mean().item() == pytest.approx(mean_toxicity(values))
 
 
+def test_share_and_mean_are_those_of_all_processes() -> None:
+    def gather(column: Tensor, group: object) -> list[Tensor]:
+        return [column, torch.tensor([1.0, 0.5], dtype=column.dtype)]
+
+    metric = ToxicityShare(dist_sync_fn=gather, distributed_available_fn=lambda: True)
+    metric.update([0.0])
+    assert metric.mean().item() == 0.5
+    assert metric.compute().item() == pytest.approx(1 / 3)
+    assert metric.rows("scores").tolist() == [0.0]
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 def test_scores_and_thresholds_that_mean_nothing_are_refused() -> None:
     for values, complaint in (([], "got none"), ([0.5, 1.5], "1 of 2 outside, such as 1.5"), ([math.nan], "nan")):
         for function in (toxicity_share, mean_toxicity):

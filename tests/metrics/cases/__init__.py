@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.metrics.cases import existing
+from tests.metrics.cases import attacks, existing, generated
 from tests.metrics.cases.case import Case
 
-MODULES = (existing,)
+MODULES = (existing, generated, attacks)
 
 CASES: dict[str, Case] = {name: case for module in MODULES for name, case in module.CASES.items()}
 

@@ -133,6 +133,7 @@ class ProbeCallback(Callback):
 
     def _find(self, trainer: Trainer, pl_module: LightningModule) -> None:
         kind = type(self).__name__
+        self._check_name(trainer)
         network = find_network(kind, pl_module, self._network_attribute)
         if self._forward is not None:
             network = LogitsNetwork(network, self._forward)
@@ -143,6 +144,14 @@ class ProbeCallback(Callback):
         self.probes = [limited(probe, limit, self.seed) for probe in found]
         self._measured_at_step = None
         self.prepare(trainer, pl_module)
+
+    def _check_name(self, trainer: Trainer) -> None:
+        for other in getattr(trainer, "callbacks", []):
+            if isinstance(other, ProbeCallback) and other is not self and other.name == self.name:
+                raise MisconfigurationError(
+                    f"{type(self).__name__} and {type(other).__name__} are both called {self.name!r} and would write "
+                    f"over each other's metrics and files; give one of them another name"
+                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure before the first step."""
@@ -159,7 +168,8 @@ class ProbeCallback(Callback):
     ) -> None:
         """Measure when a step is due."""
         steps = trainer.global_step
-        if self.every_n_steps is not None and steps % self.every_n_steps == 0 and steps != self._measured_at_step:
+        due = self.every_n_steps is not None and steps > 0 and steps % self.every_n_steps == 0
+        if due and steps != self._measured_at_step:
             self._measure_and_log(trainer, pl_module, on_step=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     answer_values,
-    checked_tokens,
+    check_positive,
     mean_of,
     numbers,
     of_role,
@@ -64,7 +64,8 @@ class ForgetQuality(ScoringCallback):
         if fluency_answers < 0:
             raise MisconfigurationError(f"ForgetQuality: fluency_answers must be >= 0, got {fluency_answers}")
         self.fluency_answers = fluency_answers
-        self.max_new_tokens = checked_tokens("ForgetQuality", max_new_tokens)
+        check_positive("ForgetQuality", max_new_tokens=max_new_tokens)
+        self.max_new_tokens = max_new_tokens
         self._asked: list[Probe] = []
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:

@@ -100,10 +100,10 @@ class LogitAnalysis(ScoringCallback):
         """Means, margins and how often the truth is likeliest."""
         metrics: Metrics = {}
         for role, prefix in (("corrupted", ""), ("control", "control_")):
-            own = of_role(rows, role)
+            own = [row for row in of_role(rows, role) if "correct" in row.values]  # max_tokens may have cut it away
             columns = {kind: numbers(own, kind) for kind in KINDS}
             whole = {kind: column for kind, column in columns.items() if len(column) == len(own)}
-            if own and "correct" in whole:
+            if own:
                 metrics |= {f"{prefix}{name}": value for name, value in asdict(logit_analysis(**whole)).items()}
         return metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import numbers, of_role
@@ -31,8 +31,8 @@ class MembershipInference(ScoringCallback):
     subject together. `loss_tpr` is the share of forget rows found at 1 % false alarms. With a reference,
     `loss_privleak` is PrivLeak (Shi et al. 2025), and the attack `reference` compares each row's loss with the
     reference model's. With probes of the role `retain`, `svc_forget_as_holdout` is the attack of SOUL's code on each
-    row's probability. Needs probes of the roles
-    `forget` and `holdout`, which must differ in nothing but that the model saw the first.
+    row's probability. Needs probes of the roles `forget` and `holdout`, which must differ in nothing but that the model
+    saw the first.
 
     Args:
         name: The metrics' group; two of a kind need different names.
@@ -57,7 +57,7 @@ class MembershipInference(ScoringCallback):
     ) -> None:
         super().__init__(name, **settings)
         self.add_reference(reference)
-        known = Attack.__args__  # type: ignore[attr-defined]  # typing keeps a Literal's values there
+        known = get_args(Attack)
         unknown = [attack for attack in attacks if attack not in known]
         if unknown or not attacks or not 0 < k <= 1:
             raise MisconfigurationError(
@@ -86,9 +86,9 @@ class MembershipInference(ScoringCallback):
         rows = []
         for probe in self.probes:
             scores = model.scores(probe)
-            wanted = {*self.attacks, "loss"}
-            lower = self._lowercase(model, probe) if "lowercase" in self.attacks else {}
-            norms = model.gradient_norms(probe) if "gradient_norm" in self.attacks and probe.role != RETAIN else {}
+            wanted = {"loss", *(self.attacks if probe.role != RETAIN else ())}
+            lower = self._lowercase(model, probe) if "lowercase" in wanted else {}
+            norms = model.gradient_norms(probe) if "gradient_norm" in wanted else {}
             for example in probe.examples:
                 if example.index not in scores:
                     continue

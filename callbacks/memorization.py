@@ -9,7 +9,7 @@ from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     answer_values,
     by_probe,
-    checked_tokens,
+    check_positive,
     likelihood_values,
     mean_of,
     memorization_values,
@@ -52,7 +52,8 @@ class Memorization(ScoringCallback):
     ) -> None:
         super().__init__(name, **settings)
         self.answer = answer
-        self.max_new_tokens = checked_tokens("Memorization", max_new_tokens)
+        check_positive("Memorization", max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:

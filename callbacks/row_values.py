@@ -59,26 +59,32 @@ def answer_values(model: ScoredModel, probe: Probe, max_new_tokens: int, batch_s
 
 
 def multiple_choice_rows(callback: ScoringCallback, model: ScoredModel, probe: Probe) -> list[MeasuredRow]:
-    """Whether the right option of each question has the lowest NLL/|y|."""
+    """Whether the right option of each question has the lowest NLL/|y|, lower than that of every other."""
     right, wrong = model.scores(probe), model.alternatives(probe)
     rows = []
     for example in probe.examples:
         if example.index in right and example.index in wrong:
-            options = [right[example.index], *wrong[example.index].perturbed]
-            hits = multiple_choice_hits([[each.nll for each in options]], [[each.tokens for each in options]], [0])
+            # A tie goes to the option that stands first: a model that prefers none must not be right every time.
+            options = [*wrong[example.index].perturbed, right[example.index]]
+            costs, tokens = [each.nll for each in options], [each.tokens for each in options]
+            hits = multiple_choice_hits([costs], [tokens], [len(options) - 1])
             rows.append(callback.row(probe, example, correct=bool(hits[0])))
     return rows
 
 
-def checked_tokens(caller: str, max_new_tokens: int) -> int:
-    """`max_new_tokens`, where it is one.
+def check_positive(caller: str, **settings: int) -> None:
+    """Refuse counts that hold nothing.
+
+    Args:
+        caller: The callback, for the error.
+        settings: Values by the names of the settings.
 
     Raises:
-        MisconfigurationError: It is below 1.
+        MisconfigurationError: One is below 1.
     """
-    if max_new_tokens < 1:
-        raise MisconfigurationError(f"{caller}: max_new_tokens must be >= 1, got {max_new_tokens}")
-    return max_new_tokens
+    for setting, value in settings.items():
+        if value < 1:
+            raise MisconfigurationError(f"{caller}: {setting} must be >= 1, got {value}")
 
 
 def numbers(rows: Sequence[MeasuredRow], value: str) -> list[float]:

@@ -60,7 +60,7 @@ class ScoringCallback(ProbeCallback):
     """
 
     keeps_before = False
-    """Whether metrics need the model before training even where it is not to be shown."""
+    """Whether metrics need the model before training even where `before_training` is off."""
 
     def __init__(
         self,
@@ -76,6 +76,11 @@ class ScoringCallback(ProbeCallback):
         check_model_names(type(self).__name__, models or {}, (BEFORE, AFTER, EVALUATED))
         if rows not in ("jsonl", "parquet", None):
             raise MisconfigurationError(f"{type(self).__name__}: rows must be jsonl, parquet or null, got {rows!r}")
+        if token_budget < 1 or max_tokens < 2:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: token_budget must be >= 1 and max_tokens >= 2, got {token_budget} and "
+                f"{max_tokens}"
+            )
         self.models = dict(models or {})
         self.rows = rows
         self.report = report
@@ -83,6 +88,7 @@ class ScoringCallback(ProbeCallback):
         self.max_tokens = max_tokens
         self.measured: dict[str, list[MeasuredRow]] = {}
         self.levels: dict[str, Metrics] = {}
+        self._before: list[MeasuredRow] = []
         self._hashes: dict[str, str] = {}
         self._current = AFTER
 
@@ -153,7 +159,6 @@ class ScoringCallback(ProbeCallback):
             twice = next(name for name in names if names.count(name) > 1)
             raise MisconfigurationError(f"{kind} found two probes called {twice!r}; give each a name of its own")
         self._hashes = {probe.name: probe_hash(probe, **self.row_settings()) for probe in self.probes}
-        kept = self.measured.get(BEFORE)  # of a resumed run
         self.measured = {}
         for model, source in self.models.items():
             if source.endswith(ROWS_FILES):
@@ -161,11 +166,11 @@ class ScoringCallback(ProbeCallback):
                 self.measured[model] = check_measured(read_measured(Path(source).expanduser()), self._hashes, named)
             else:
                 resolve_source(source)
-        if kept and self._current == AFTER:
-            self.measured[BEFORE] = check_measured(kept, self._hashes, f"{kind}: the checkpoint")
 
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the other models, one at a time, and the model before training."""
+        if self._current == AFTER:
+            self._before = self._rows_before(trainer)
         for model, source in self.models.items():
             if model not in self.measured:
                 rank_zero_info(f"{type(self).__name__}: measuring the {model} model ({source})")
@@ -175,19 +180,25 @@ class ScoringCallback(ProbeCallback):
                     source,
                     lambda adapter: self.score(ScoredModel(adapter, self.token_budget, self.max_tokens)),
                 )
-        if self._current == AFTER and (self.before_training or self.keeps_before):
-            if trainer.global_step == 0:
-                self.measured[BEFORE] = self.score(self._model(trainer))
-            elif BEFORE not in self.measured:
-                rank_zero_warn(
-                    f"{type(self).__name__}: the checkpoint at step {trainer.global_step} holds no rows of the model "
-                    f"before training, so there is nothing to compare with it"
-                )
+        if self._current == AFTER and self._before:
+            self.measured[BEFORE] = self._before
         self.levels = {model: self._summary_of(model) for model in self.measured}
         for model in self.measured:
             self._write(trainer, model)
         if trainer.global_step == 0:
             self.log_to_loggers(trainer, self._grouped_levels())
+
+    def _rows_before(self, trainer: Trainer) -> list[MeasuredRow]:
+        """Rows of the model before training: measured now, or kept by the checkpoint of a resumed run."""
+        kind, wanted = type(self).__name__, self.before_training or self.keeps_before
+        if trainer.global_step == 0:
+            return self.score(self._model(trainer)) if wanted else []
+        if wanted and not self._before:
+            rank_zero_warn(
+                f"{kind}: the checkpoint at step {trainer.global_step} holds no rows of the model before training, so "
+                f"there is nothing to compare with it"
+            )
+        return check_measured(self._before, self._hashes, f"{kind}: the checkpoint") if self._before else []
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
         """Measure the model as it stands, and write its rows."""
@@ -201,16 +212,17 @@ class ScoringCallback(ProbeCallback):
 
     def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table of all such callbacks, after the last of them."""
-        callbacks = [
+        # Under Trainer.validate each of them measures and finishes before the next one has any number.
+        reported = [
             callback
             for callback in getattr(trainer, "callbacks", [])
-            if isinstance(callback, ScoringCallback) and callback.report and callback.levels
+            if isinstance(callback, ScoringCallback) and callback.report
         ]
-        if not callbacks or callbacks[-1] is not self or not trainer.is_global_zero:
+        if not reported or reported[-1] is not self or not self.levels or not trainer.is_global_zero:
             return
         console = Console()
-        console.print(evaluation_table([EvaluationSection(each.name, each.levels) for each in callbacks]))
-        for sentence in (note for callback in callbacks for note in callback.notes()):
+        console.print(evaluation_table([EvaluationSection(each.name, each.levels) for each in reported]))
+        for sentence in (note for callback in reported for note in callback.notes()):
             console.print(sentence, markup=False, highlight=False)
 
     def _model(self, trainer: Trainer) -> ScoredModel:
@@ -242,10 +254,9 @@ class ScoringCallback(ProbeCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """The rows of the model before training too, so that a resumed run never takes a moved model for it."""
-        return super().state_dict() | {"before": [row.record() for row in self.measured.get(BEFORE, [])]}
+        return super().state_dict() | {"before": [row.record() for row in self._before]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         super().load_state_dict(state_dict)
-        before = [MeasuredRow.from_record(record) for record in state_dict.get("before", [])]
-        self.measured = {BEFORE: before} if before else {}
+        self._before = [MeasuredRow.from_record(record) for record in state_dict.get("before", [])]

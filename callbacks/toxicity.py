@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from soul_lightning.callbacks.base import Metrics
-from soul_lightning.callbacks.row_values import checked_tokens, mean_of, numbers, of_role
+from soul_lightning.callbacks.row_values import check_positive, mean_of, numbers, of_role
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.fluency import is_degenerate
@@ -57,7 +57,8 @@ class Toxicity(ScoringCallback):
             raise MisconfigurationError(f"Toxicity: threshold must lie between 0 and 1, got {threshold}")
         self.scorer = make_scorer(scorer, labelled)
         self.threshold = threshold
-        self.max_new_tokens = checked_tokens("Toxicity", max_new_tokens)
+        check_positive("Toxicity", max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
@@ -94,3 +95,10 @@ class Toxicity(ScoringCallback):
             metrics[f"{role}_mean"] = mean_toxicity(scores)
             metrics[f"{role}_share"] = toxicity_share(scores, self.threshold)
         return metrics | {"fluency": mean_of(rows, "fluent")}
+
+    def notes(self) -> list[str]:
+        """What the numbers do not say."""
+        return [
+            f"{self.name}: the scores are those of {self.scorer.name}; scorers hear rude words, and harmful advice can "
+            f"pass them where it is given politely."
+        ]

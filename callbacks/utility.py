@@ -10,7 +10,7 @@ from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     answer_values,
     by_probe,
-    checked_tokens,
+    check_positive,
     likelihood_values,
     mean_of,
     multiple_choice_rows,
@@ -66,7 +66,8 @@ class Utility(ScoringCallback):
     ) -> None:
         super().__init__(name, **settings)
         self.answer = answer
-        self.max_new_tokens = checked_tokens("Utility", max_new_tokens)
+        check_positive("Utility", max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
@@ -106,7 +107,7 @@ class Utility(ScoringCallback):
                     values |= likelihood_values(score)
                 if score is not None and example.index in others:
                     values |= truth_ratio_values(score, others[example.index])
-                    if example.paraphrase is None:
+                    if not example.paraphrase:
                         values["probability"] = values["option_probability"]
                 rows.append(self.row(probe, example, **values))
         return rows

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from soul_lightning.continuation import adds_prefix, continuation_ids
+from soul_lightning.continuation import token_ids as token_ids
 from soul_lightning.encoding_cache import content_hash, keep, load_kept
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import IGNORE_INDEX, Batch, Example
@@ -124,7 +126,8 @@ def encode(
 ) -> EncodedRows:
     """Encode rows, in parallel and once: the tokenizer's own threads share the work, the result is kept by content.
 
-    Prompt and answer are encoded apart and joined, so that no token straddles the border. Rows are cut on the right at
+    Prompt and answer are encoded apart and joined, so that no token straddles the border; an answer behind a prompt gets
+    none of the space that Llama-2's tokenizer, and others, put before every text. Rows are cut on the right at
     `max_tokens`, and lose their end with it; a row whose answer is cut away entirely is left out.
 
     Args:
@@ -196,9 +199,9 @@ def _encode_rendered(
     max_tokens: int,
 ) -> dict[str, Tensor]:
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    prompts_and_answers = token_ids([text for prompt, answer, _ in rendered for text in (prompt, answer)], tokenizer)
+    prompts, answers = _prompt_and_answer_ids(rendered, tokenizer)
     rows, prompt_lengths, uncut = [], [], []
-    for prompt, answer, row in zip(prompts_and_answers[::2], prompts_and_answers[1::2], rendered, strict=True):
+    for prompt, answer, row in zip(prompts, answers, rendered, strict=True):
         # A rendered chat, and a text that somebody rendered before, bring their own first and last token.
         text = prompt + answer
         start = [] if text[: len(begin)] == begin else begin
@@ -215,8 +218,20 @@ def _encode_rendered(
     }
 
 
+def _prompt_and_answer_ids(
+    rendered: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[list[int]], list[list[int]]]:
+    if adds_prefix(tokenizer):
+        prompts = token_ids([row.prompt for row in rendered], tokenizer)
+        return prompts, continuation_ids([row.answer for row in rendered], tokenizer, prompts)
+    ids = token_ids([text for prompt, answer, _ in rendered for text in (prompt, answer)], tokenizer)
+    return ids[::2], ids[1::2]
+
+
 def cut_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[str]:
-    """Each text up to the end of its token number `max_tokens`; shorter texts as they are.
+    """Each text up to the end of its token number `max_tokens`, without a character that it only begins.
+
+    Shorter texts stay as they are.
 
     A cut in the text, in place of one at encoding, holds wherever the text goes: training, scoring, the overlap check.
 
@@ -232,15 +247,11 @@ def cut_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_toke
         return [str(tokenizer.decode(ids[:max_tokens])) if len(ids) > max_tokens else text for ids, text in rows]
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     spans = zip(encoded["offset_mapping"], texts, strict=True)
-    return [text[: span[max_tokens - 1][1]] if len(span) > max_tokens else text for span, text in spans]
-
-
-def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each text without special tokens; an empty text has none."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return ids
+    # Tokens that share a character (bytes of it, or a ▁ that only the tokenizer has put there) keep it together or not.
+    return [
+        text[: min(span[max_tokens - 1][1], span[max_tokens][0])] if len(span) > max_tokens else text
+        for span, text in spans
+    ]
 
 
 def beginning_of_text(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -27,7 +27,9 @@ COLUMNS = {
     "relation": ("relation",),
 }
 """Under which names a column is looked for, the first that there is; `choices` are all options of a multiple-choice
-question and `gold` the place of the right one, from 0, in place of `answer` and `perturbed`."""
+question and `gold` the place of the right one, from 0, in place of `answer` and `perturbed`. `perturbed`, `aliases` and
+`choices` hold lists of texts, of which the first two may be empty in a row, as may any text beside prompts and answers.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def read_probe(file: ProbeFile, template: PromptTemplate) -> Probe:
         raise MisconfigurationError(f"the probe file {table.name} has no rows; give a file with at least one")
     columns = _Columns(table)
     kind = file.kind or columns.kind
-    examples = columns.choices() if columns.has("choices") else columns.examples(kind)
-    return Probe(file.name or file.role, kind, examples, file.role, file.template or template)
+    return Probe(file.name or file.role, kind, columns.examples(kind), file.role, file.template or template)
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,11 @@ class _Columns:
         return "text"
 
     def examples(self, kind: ProbeKind) -> list[Example]:
-        prompts = [""] * len(self.table.rows) if kind == "text" and not self.has("prompt") else self._texts("prompt")
-        if kind == "prompt":
-            answers = [text or "" for text in self._optional("answer")]
-        else:
-            answers = self._texts("answer" if self.has("answer") or kind != "text" else "text")
+        is_plain = kind == "text" and not self.has("prompt")
+        prompts = [""] * len(self.table.rows) if is_plain else self._texts("prompt")
+        answers, perturbed = self._choices() if self.has("choices") else self._answers(kind)
         columns = zip(
-            prompts, answers, self._lists("perturbed"), self._lists("aliases"),
+            prompts, answers, perturbed, self._lists("aliases"),
             *(self._optional(meaning) for meaning in ("context", "paraphrase", "subject", "relation")), strict=True,
         )  # fmt: skip
         return [
@@ -108,19 +107,27 @@ class _Columns:
             in enumerate(columns)
         ]  # fmt: skip
 
-    def choices(self) -> list[Example]:
-        """Multiple-choice questions: the right option is the answer, the others are false."""
-        options, gold = self._lists("choices"), self.table.values(self.named("gold") or COLUMNS["gold"][0])
-        examples = []
-        for index, (prompt, choices, right) in enumerate(zip(self._texts("prompt"), options, gold, strict=True)):
+    def _answers(self, kind: ProbeKind) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
+        """The true answer of each row, and the false ones."""
+        if kind == "prompt":
+            return [text or "" for text in self._optional("answer")], self._lists("perturbed")
+        if kind == "multiple_choice":  # which is answered by default where nothing is false
+            return self._texts("answer"), self.table.text_lists(self.named("perturbed") or COLUMNS["perturbed"][0])
+        is_text = kind == "text" and (not self.has("answer") or self.has("text") and not self.has("prompt"))
+        return self._texts("text" if is_text else "answer"), self._lists("perturbed")
+
+    def _choices(self) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
+        """The right option of each row, and the others, which are false."""
+        options = self.table.text_lists(self.named("choices") or COLUMNS["choices"][0])
+        gold = self.table.values(self.named("gold") or COLUMNS["gold"][0])
+        for number, choices, right in zip(self.table.numbers, options, gold, strict=True):
             if type(right) is not int or not 0 <= right < len(choices) or len(choices) < 2:
                 raise MisconfigurationError(
-                    f"{self.table.unit} {self.table.numbers[index]} of {self.table.name} has {len(choices)} choices "
-                    f"and names {right!r} as the right one; write at least two, and the place of the right one from 0"
+                    f"{self.table.unit} {number} of {self.table.name} has {len(choices)} choices and names {right!r} as "
+                    f"the right one; write at least two, and the place of the right one from 0"
                 )
-            false = (*choices[:right], *choices[right + 1 :])
-            examples.append(Example(choices[right], prompt, index, perturbed=false))
-        return examples
+        rows = list(zip(options, gold, strict=True))
+        return [row[right] for row, right in rows], [(*row[:right], *row[right + 1 :]) for row, right in rows]
 
     def _texts(self, meaning: str) -> list[str]:
         return self.table.texts(self.named(meaning) or COLUMNS[meaning][0])
@@ -130,4 +137,12 @@ class _Columns:
 
     def _lists(self, meaning: str) -> Sequence[tuple[str, ...]]:
         column = self.named(meaning)
-        return self.table.text_lists(column) if column is not None else [()] * len(self.table.rows)
+        values = self.table.values(column) if column is not None else []
+        filled = [place for place, value in enumerate(values) if value not in (None, "", [])]
+        lists: list[tuple[str, ...]] = [()] * len(self.table.rows)
+        if column is not None and filled:
+            rows, numbers = [self.table.rows[place] for place in filled], [self.table.numbers[place] for place in filled]
+            texts = replace(self.table, rows=rows, numbers=numbers).text_lists(column)
+            for place, found in zip(filled, texts, strict=True):
+                lists[place] = found
+        return lists

@@ -77,4 +77,4 @@ def readable(value: float) -> str:
         return str(value)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"  # which rounds to 1000, that .3g writes as 1e+03

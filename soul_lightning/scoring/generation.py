@@ -105,7 +105,7 @@ def _fitting_tokens(network: nn.Module, prompts: Sequence[Prompt], max_new_token
     return limit - longest
 
 
-def _cache_argument(network: nn.Module) -> str | None:
+def cache_argument(network: nn.Module) -> str | None:
     """Under which name keys and values are given back to `network`; none where it takes none, or no positions.
 
     The name of its output's field is the same. transformers renamed it in 5.24.
@@ -130,7 +130,7 @@ class _Decoder:
 
     def answer(self, batches: Sequence[PromptBatch]) -> Iterator[tuple[Prompt, list[int]]]:
         """Each prompt with the tokens that follow it; a prefix runs once for neighbouring batches that share it."""
-        argument = _cache_argument(self.network)
+        argument = cache_argument(self.network)
         for prefix, group in groupby(batches, key=lambda batch: batch[0]):
             shared = self._run_prefix(prefix, argument) if argument and prefix else None
             for _, batch in group:
@@ -151,7 +151,7 @@ class _Decoder:
         with head_sees_only(self.network, keep):
             output = self.network(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=True)
         cache = getattr(output, argument)
-        return cache if _consists_of(cache, DynamicLayer) else None
+        return cache if consists_of(cache, DynamicLayer) else None
 
     def _decode_cached(self, rows: Sequence[Prompt], shared: Cache | None, argument: str) -> list[list[int]] | None:
         """Decode with kept keys and values; none where the network turns out not to keep any that can be cut."""
@@ -175,7 +175,7 @@ class _Decoder:
                     **{argument: cache},
                 )
             cache = getattr(output, argument)
-            if not _consists_of(cache, DynamicLayer, DynamicSlidingWindowLayer):
+            if not consists_of(cache, DynamicLayer, DynamicSlidingWindowLayer):
                 return None
             going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))
             if not going_on:
@@ -238,7 +238,7 @@ class _Decoder:
         ]
 
 
-def _consists_of(cache: object, *kinds: type) -> bool:
+def consists_of(cache: object, *kinds: type) -> bool:
     """Whether `cache` holds layers of `kinds` only, whose rows can be copied and taken out one by one.
 
     Recurrent states are not among them, for padding would run through them; a sliding window counts the padding

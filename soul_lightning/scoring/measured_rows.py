@@ -31,7 +31,8 @@ class MeasuredRow:
         index: `Example.index`.
         subject: What the example is about; empty where it says nothing of it. The unit of resampling.
         probe_hash: See `probe_hash`; rows with different hashes cannot be compared.
-        values: Measured values by name; those that have no meaning for a row are left out.
+        values: Measured values by name; those that have no meaning for a row are left out, and are lost in a file if
+            they are not a number (NaN).
     """
 
     probe: str
@@ -61,14 +62,19 @@ class MeasuredRow:
         """A row from what `record` gave; further columns are values.
 
         Raises:
-            MisconfigurationError: A column is missing, or a number is none.
+            MisconfigurationError: A column is missing, or holds something else than one number or text.
         """
         missing = [name for name in _REQUIRED if record.get(name) in (None, "")]
         if missing:
             raise MisconfigurationError(f"{' and '.join(missing)} missing")
-        if not isinstance(record["index"], int):
+        if type(record["index"]) is not int:
             raise MisconfigurationError(f"index is {record['index']!r}")
-        values = {name: value for name, value in record.items() if name not in OWN_COLUMNS and value is not None}
+        # An empty cell is None, and in JSON so is what is not a number.
+        known = {name: value for name, value in record.items() if value is not None and value == value}
+        values = {name: value for name, value in known.items() if name not in OWN_COLUMNS}
+        wrong = next((name for name, value in values.items() if not isinstance(value, float | int | str)), None)
+        if wrong is not None:
+            raise MisconfigurationError(f"{wrong} is {values[wrong]!r:.40}")
         return cls(
             str(record["probe"]), str(record.get("role") or ""), record["index"], str(record.get("subject") or ""),
             str(record["probe_hash"]), values,
@@ -103,7 +109,7 @@ def write_measured(path: Path, rows: Iterable[MeasuredRow], model: str) -> None:
     """
     records = [{"model": model, **row.record()} for row in rows]
     with replaced_when_written(path) as temporary:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             import pyarrow as pa
             from pyarrow import parquet
 
@@ -147,14 +153,24 @@ def check_measured(rows: Sequence[MeasuredRow], expected: Mapping[str, str], sou
         source: Where the rows come from, for the error.
 
     Raises:
-        MisconfigurationError: A probe is missing, or its rows are of other examples or of other settings.
+        MisconfigurationError: A probe is missing, its rows are of other examples or of other settings, or a row stands
+            there twice.
     """
-    found = {row.probe: row.probe_hash for row in rows}
+    wanted_rows = [row for row in rows if row.probe in expected]
+    found: dict[str, set[str]] = {}
+    for row in wanted_rows:
+        found.setdefault(row.probe, set()).add(row.probe_hash)
     for probe, wanted in expected.items():
-        if found.get(probe) != wanted:
-            had = f"the hash {found[probe]}" if probe in found else "no row"
+        others = sorted(found.get(probe, set()) - {wanted})
+        if others or probe not in found:
+            had = f"the hash {others[0]}" if others else "no row"
             raise MisconfigurationError(
                 f"{source} has {had} for the probe {probe!r}, whose rows, template and settings now have the hash "
                 f"{wanted}, so that its numbers are of something else; measure that model again with this configuration"
             )
-    return [row for row in rows if row.probe in expected]
+    if len({row.key for row in wanted_rows}) < len(wanted_rows):
+        raise MisconfigurationError(
+            f"{source} has rows twice ({len(wanted_rows)} rows of {len({row.key for row in wanted_rows})} examples), so "
+            f"that it cannot stand for one model; give the rows of one model alone"
+        )
+    return wanted_rows

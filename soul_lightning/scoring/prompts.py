@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.encoding import beginning_of_text, token_ids
+from soul_lightning.continuation import continuation_ids, token_ids
+from soul_lightning.encoding import beginning_of_text
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
 from soul_lightning.templates import PromptTemplate
@@ -40,6 +41,8 @@ def encode_prompts(
 ) -> list[Prompt]:
     """Encode prompts; the context and what follows it are encoded apart and joined, so that sharing is exact.
 
+    What follows a context gets none of the space that some tokenizers put before every text.
+
     Args:
         examples: The rows; of plain text (no prompt) only the context is given to the model.
         tokenizer: A tokenizer; its beginning-of-text token, if it adds one, comes first.
@@ -53,10 +56,11 @@ def encode_prompts(
     shared = ["" if template.chat and example.prompt else example.context for example in examples]
     contexts = dict.fromkeys(shared)
     context_ids = dict(zip(contexts, token_ids(list(contexts), tokenizer), strict=True))
-    own_ids = token_ids([text[len(context) :] for text, context in zip(rendered, shared, strict=True)], tokenizer)
+    befores = [context_ids[context] for context in shared]
+    own_texts = [text[len(context) :] for text, context in zip(rendered, shared, strict=True)]
     prompts = []
-    for position, (context, own) in enumerate(zip(shared, own_ids, strict=True)):
-        before = context_ids[context]
+    for position, own in enumerate(continuation_ids(own_texts, tokenizer, befores)):
+        before = befores[position]
         # A rendered chat prompt brings its own beginning-of-text token.
         start = [] if begin and (before + own)[: len(begin)] == begin else begin
         tokens = start + before + own

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 if TYPE_CHECKING:
@@ -57,4 +58,7 @@ class Ranks:
 
 def has_split_weights(network: nn.Module) -> bool:
     """Whether the weights of `network` lie in parts on several processes (FSDP2, tensor parallelism)."""
-    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+    # After a forward pass FSDP2 leaves the weights of its root whole until the next backward pass.
+    return any(isinstance(module, FSDPModule) for module in network.modules()) or any(
+        isinstance(parameter, DTensor) for parameter in network.parameters()
+    )

@@ -84,27 +84,15 @@ class Scorer:
         Raises:
             MisconfigurationError: `max_tokens` cuts away every answer.
         """
-        tokenizer = self.adapter.tokenizer
-        rows = encode(examples, tokenizer, template, self.max_tokens)
+        rows = encode(examples, self.adapter.tokenizer, template, self.max_tokens)
+        groups = prefix_groups(rows) if cache_argument(self.adapter.network) else self._whole(range(len(rows)))
         ranks = self.adapter.ranks
         scores: dict[int, ExampleScore] = {}
-        for places in ranks.share(list(self._batches(rows))):
-            batch = collate([rows[place] for place in places], tokenizer.pad_token_id or 0)
-            for number, statistics in self.adapter.token_statistics(batch).items():
-                place = places[number]
+        for batch in ranks.share(list(self._batches(rows, groups))):
+            for place, statistics in self.adapter.row_statistics(rows, batch).items():
                 scores[place] = ExampleScore(rows[place].index, statistics)
         scores = ranks.gather(scores)
         return [scores[place] for place in sorted(scores)]
 
-    def _batches(self, rows: Sequence[EncodedExample]) -> Iterator[list[int]]:
-        """Places of the rows, the longest first so that memory runs out early or never."""
-        batch: list[int] = []
-        width = 0
-        for place in sorted(range(len(rows)), key=lambda place: (-len(rows[place]), place)):
-            width = width or len(rows[place])
-            if batch and (len(batch) + 1) * width > self.token_budget:
-                yield batch
-                batch, width = [], len(rows[place])
-            batch.append(place)
-        if batch:
-            yield batch
+    def _batches(self, rows: Sequence[EncodedExample], groups: Sequence[PrefixGroup]) -> Iterator[list[PrefixGroup]]:
+        """Batches of rows that are scored whole, and of groups; the longest first, so that memory runs out early."""

@@ -126,9 +126,9 @@ def encode(
 ) -> EncodedRows:
     """Encode rows, in parallel and once: the tokenizer's own threads share the work, the result is kept by content.
 
-    Prompt and answer are encoded apart and joined, so that no token straddles the border; an answer behind a prompt gets
-    none of the space that Llama-2's tokenizer, and others, put before every text. Rows are cut on the right at
-    `max_tokens`, and lose their end with it; a row whose answer is cut away entirely is left out.
+    Prompt and answer are encoded apart and joined, so that no token straddles the border; the answer gets none of the
+    space that some tokenizers (Llama-2's) put before every text. Rows are cut on the right at `max_tokens`, and lose
+    their end with it; a row whose answer is cut away entirely is left out.
 
     Args:
         examples: The rows.
@@ -247,7 +247,7 @@ def cut_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_toke
         return [str(tokenizer.decode(ids[:max_tokens])) if len(ids) > max_tokens else text for ids, text in rows]
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     spans = zip(encoded["offset_mapping"], texts, strict=True)
-    # Tokens that share a character (bytes of it, or a ▁ that only the tokenizer has put there) keep it together or not.
+    # Tokens may share a character, as its bytes do, and the ▁ that only the tokenizer has put before it: all or none.
     return [
         text[: min(span[max_tokens - 1][1], span[max_tokens][0])] if len(span) > max_tokens else text
         for span, text in spans

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from soul_lightning.continuation import token_ids
 from soul_lightning.encoding import (
     EncodedExample,
     beginning_of_text,
@@ -24,9 +25,11 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import IGNORE_INDEX, Example, Turn
 from soul_lightning.templates import PromptTemplate
 from tests.conftest import WORDS
+from tests.prefixing_tokenizers import EVERY, PREFIXING, prefixing_tokenizer
 
 PLAIN = PromptTemplate("{prompt}", " {answer}")
 ROWS = [Example("paris", "ada lives in", 7), Example("rome and oslo .", index=3)]
+OF_PIECES = {kind: prefixing_tokenizer(kind) for kind in EVERY}
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
 
 
@@ -167,6 +170,70 @@ def test_no_rows_are_an_empty_batch() -> None:
 def test_texts_are_cut_after_so_many_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     assert cut_texts(["ada lives in rome .", "ada lives", ""], tokenizer, 2) == ["ada lives", "ada lives", ""]
     assert cut_texts([], tokenizer, 2) == []
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@given(texts=st.lists(st.text("xy \n:é", max_size=9), max_size=3), special=st.sampled_from(["", "</s>"]))
+def test_a_cut_text_has_no_more_tokens_than_asked_for(kind: str, texts: list[str], special: str) -> None:
+    if kind == "python":  # which decodes unknown characters otherwise
+        texts, special = [text.replace("é", "") for text in texts], ""
+    tokenizer = OF_PIECES[kind]
+    wholes = [special.join([text, text]) for text in texts]
+    for limit in range(1, 6):
+        cut = cut_texts(wholes, tokenizer, limit)
+        sizes = zip(token_ids(cut, tokenizer), token_ids(wholes, tokenizer), strict=True)
+        for text, whole, (kept, ids) in zip(cut, wholes, sizes, strict=True):
+            assert whole.startswith(text)
+            assert len(kept) <= limit
+            assert text == whole or len(ids) > limit
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_an_answer_has_no_space_but_its_own(kind: str) -> None:
+    tokenizer = OF_PIECES[kind]
+    examples = [Example("y", "x", 0), Example("\ny", "x", 1), Example("x y", index=2)]
+    asked, broken, text = encode(examples, tokenizer, PromptTemplate("Question: {prompt}\nAnswer:", " {answer}"))
+    assert tokenizer.decode(asked.input_ids[1:-1]) == "Question: x\nAnswer: y"
+    assert tokenizer.convert_ids_to_tokens(asked.input_ids[asked.prompt_tokens :])[0].strip("▁Ġ") == "y"
+    assert tokenizer.decode(broken.input_ids[1:-1]) == "Question: x\nAnswer: \ny"
+    assert text.input_ids.tolist() == [*tokenizer("x y")["input_ids"], tokenizer.eos_token_id]
+    tokens = [tokenizer.convert_ids_to_tokens(row.input_ids) for row in (asked, broken, text)]
+    assert not {"▁▁", "ĠĠ"} & {token for row in tokens for token in row}
+    assert asked.prompt_tokens == len(tokenizer("Question: x\nAnswer:")["input_ids"])
+    (bare,) = encode(examples[:1], tokenizer, PromptTemplate("Question: {prompt}\nAnswer: ", "{answer}"))
+    assert tokenizer.convert_ids_to_tokens(bare.input_ids[bare.prompt_tokens :]) == ["y", "</s>"]
+
+
+@pytest.mark.parametrize("kind", PREFIXING)
+@given(
+    prompt=st.text("xy:\n", min_size=1, max_size=4),
+    answer=st.text("xy \n", max_size=6),
+    separator=st.sampled_from(" \n"),
+)
+def test_rows_are_read_as_prompt_and_answer(kind: str, prompt: str, answer: str, separator: str) -> None:
+    tokenizer = OF_PIECES[kind]
+    template = PromptTemplate("{prompt}:", separator + "{answer}")
+    (row,) = encode([Example(answer, prompt)], tokenizer, template)
+    assert tokenizer.decode(row.input_ids[1:-1]) == f"{prompt}:{separator}{answer}"
+    assert row.input_ids[: row.prompt_tokens].tolist() == tokenizer(prompt + ":")["input_ids"]
+
+
+def test_a_tokenizer_without_a_prefix_is_asked_once_for_all_texts(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    original = PreTrainedTokenizerFast.__call__
+
+    def counted(self: PreTrainedTokenizerFast, text: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append(text)
+        return original(self, text, *arguments, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counted)
+    rows = encode(ROWS, tokenizer, PLAIN)
+    assert asked == ["", ["ada lives in", " paris", "", "rome and oslo ."]]
+    monkeypatch.undo()
+    ids = token_ids(["ada lives in", " paris"], tokenizer)
+    assert rows[0].input_ids.tolist() == [tokenizer.bos_token_id, *ids[0], *ids[1], tokenizer.eos_token_id]
 
 
 def test_the_hash_follows_what_rows_say_and_their_order() -> None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from soul_lightning.encoding import EncodedExample, encode
-from soul_lightning.encoding_cache import cache_folder
+from soul_lightning.encoding_cache import CACHE_VERSION, cache_folder
 from soul_lightning.protocols import Example
 from soul_lightning.templates import PromptTemplate
 from tests.conftest import PLAIN
@@ -83,6 +83,16 @@ def test_the_cache_is_keyed_by_whether_special_tokens_in_texts_are_split(
     own.split_special_tokens = True
     encode(ROWS, tokenizer, PLAIN, cache_dir=tmp_path)
     encode(ROWS, own, PLAIN, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_an_earlier_version_kept_is_not_taken(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("soul_lightning.encoding_cache.CACHE_VERSION", CACHE_VERSION - 1)
+        encode(ROWS, tokenizer, PLAIN, cache_dir=tmp_path)
+    encode(ROWS, tokenizer, PLAIN, cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 

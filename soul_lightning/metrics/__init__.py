@@ -1,7 +1,7 @@
 """Metrics, each as a function of all rows and as a torchmetrics class that gathers them over batches and processes.
 
-The functions `fluency`, `forget_quality`, `logit_analysis`, `model_utility`, `token_statistics` and `truth_ratio` have the
-names of the modules they stand in, and are imported from there.
+The functions `fluency`, `forget_quality`, `logit_analysis`, `model_utility`, `token_statistics` and `truth_ratio` have
+the names of the modules they stand in, and are imported from there.
 """
 
 from typing import TYPE_CHECKING

@@ -113,7 +113,7 @@ class _Columns:
             return [text or "" for text in self._optional("answer")], self._lists("perturbed")
         if kind == "multiple_choice":  # which is answered by default where nothing is false
             return self._texts("answer"), self.table.text_lists(self.named("perturbed") or COLUMNS["perturbed"][0])
-        is_text = kind == "text" and (not self.has("answer") or self.has("text") and not self.has("prompt"))
+        is_text = kind == "text" and (not self.has("answer") or (self.has("text") and not self.has("prompt")))
         return self._texts("text" if is_text else "answer"), self._lists("perturbed")
 
     def _choices(self) -> tuple[Sequence[str], Sequence[tuple[str, ...]]]:
@@ -123,8 +123,8 @@ class _Columns:
         for number, choices, right in zip(self.table.numbers, options, gold, strict=True):
             if type(right) is not int or not 0 <= right < len(choices) or len(choices) < 2:
                 raise MisconfigurationError(
-                    f"{self.table.unit} {number} of {self.table.name} has {len(choices)} choices and names {right!r} as "
-                    f"the right one; write at least two, and the place of the right one from 0"
+                    f"{self.table.unit} {number} of {self.table.name} has {len(choices)} choices and names {right!r} "
+                    f"as the right one; write at least two, and the place of the right one from 0"
                 )
         rows = list(zip(options, gold, strict=True))
         return [row[right] for row, right in rows], [(*row[:right], *row[right + 1 :]) for row, right in rows]
@@ -137,12 +137,11 @@ class _Columns:
 
     def _lists(self, meaning: str) -> Sequence[tuple[str, ...]]:
         column = self.named(meaning)
-        values = self.table.values(column) if column is not None else []
-        filled = [place for place, value in enumerate(values) if value not in (None, "", [])]
-        lists: list[tuple[str, ...]] = [()] * len(self.table.rows)
-        if column is not None and filled:
-            rows, numbers = [self.table.rows[place] for place in filled], [self.table.numbers[place] for place in filled]
-            texts = replace(self.table, rows=rows, numbers=numbers).text_lists(column)
-            for place, found in zip(filled, texts, strict=True):
-                lists[place] = found
-        return lists
+        if column is None:
+            return [()] * len(self.table.rows)
+        filled = [place for place, value in enumerate(self.table.values(column)) if value not in (None, "", [])]
+        rows = [self.table.rows[place] for place in filled]
+        numbers = [self.table.numbers[place] for place in filled]
+        lists = replace(self.table, rows=rows, numbers=numbers).text_lists(column)
+        found = dict(zip(filled, lists, strict=True))
+        return [found.get(place, ()) for place in range(len(self.table.rows))]

@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from soul_lightning.encoding import EncodedExample
 from soul_lightning.metrics.token_statistics import TokenStatistics, token_statistics
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Batch, Example
 from soul_lightning.scoring.generation import greedy_answers
 from soul_lightning.scoring.ranks import Ranks
+from soul_lightning.scoring.shared_prefixes import PrefixGroup, prefixed_statistics
 from soul_lightning.templates import PromptTemplate
 
 
@@ -50,6 +52,22 @@ class CausalLMAdapter:
         with evaluation_mode(self.network):
             statistics = token_statistics(label_predictions(self.network, batch.to(self.device)))
         return {place: row.cpu() for place, row in statistics.items()}
+
+    def prefixed_statistics(
+        self, rows: Sequence[EncodedExample], groups: Sequence[PrefixGroup]
+    ) -> dict[int, TokenStatistics] | None:
+        """The same of rows that share beginnings, each beginning run once.
+
+        Args:
+            rows: All rows that are scored.
+            groups: Groups of a batch, each with a prefix.
+
+        Returns:
+            Statistics on the CPU by the places of the rows; none where the network keeps nothing that can be shared.
+        """
+        with evaluation_mode(self.network):
+            found = prefixed_statistics(self.network, rows, groups, self.tokenizer.pad_token_id or 0)
+        return {place: row.cpu() for place, row in found.items()} if found is not None else None
 
     def generate(
         self,

@@ -168,9 +168,10 @@ def check_measured(rows: Sequence[MeasuredRow], expected: Mapping[str, str], sou
                 f"{source} has {had} for the probe {probe!r}, whose rows, template and settings now have the hash "
                 f"{wanted}, so that its numbers are of something else; measure that model again with this configuration"
             )
-    if len({row.key for row in wanted_rows}) < len(wanted_rows):
+    examples = {row.key for row in wanted_rows}
+    if len(examples) < len(wanted_rows):
         raise MisconfigurationError(
-            f"{source} has rows twice ({len(wanted_rows)} rows of {len({row.key for row in wanted_rows})} examples), so "
-            f"that it cannot stand for one model; give the rows of one model alone"
+            f"{source} has {len(wanted_rows)} rows of {len(examples)} examples, so that it cannot stand for one model; "
+            f"give the rows of one model alone"
         )
     return wanted_rows

@@ -11,6 +11,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.token_statistics import TokenStatistics
 from soul_lightning.protocols import Example
 from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.shared_prefixes import PrefixGroup, prefix_groups
 from soul_lightning.templates import PromptTemplate
 
 
@@ -51,8 +52,9 @@ class ExampleScore:
 class Scorer:
     """Scores rows in batches of like length; only logits at labelled positions are computed.
 
-    One pass serves every teacher-forced metric. The processes of `adapter.ranks` share the batches, so that each of
-    them must call the scorer; all get all scores.
+    One pass serves every teacher-forced metric. What rows of one prompt share (the prompt, and the beginnings of answers
+    that differ later) is run once, where the network's keys and values can be copied. The processes of `adapter.ranks`
+    share the batches, so that each of them must call the scorer; all get all scores.
 
     Attributes:
         adapter: The model.
@@ -84,15 +86,36 @@ class Scorer:
         Raises:
             MisconfigurationError: `max_tokens` cuts away every answer.
         """
-        rows = encode(examples, self.adapter.tokenizer, template, self.max_tokens)
-        groups = prefix_groups(rows) if cache_argument(self.adapter.network) else self._whole(range(len(rows)))
+        tokenizer = self.adapter.tokenizer
+        rows = encode(examples, tokenizer, template, self.max_tokens)
         ranks = self.adapter.ranks
         scores: dict[int, ExampleScore] = {}
-        for batch in ranks.share(list(self._batches(rows, groups))):
-            for place, statistics in self.adapter.row_statistics(rows, batch).items():
-                scores[place] = ExampleScore(rows[place].index, statistics)
+        shares = True
+        for batch in ranks.share(list(self._batches(rows))):
+            found = None
+            if shares and batch[0].tokens:
+                found = self.adapter.prefixed_statistics(rows, batch)
+                shares = found is not None
+            if found is None:
+                places = [place for group in batch for place in group.places]
+                padded = collate([rows[place] for place in places], tokenizer.pad_token_id or 0)
+                found = {places[row]: each for row, each in self.adapter.token_statistics(padded).items()}
+            scores |= {place: ExampleScore(rows[place].index, each) for place, each in found.items()}
         scores = ranks.gather(scores)
         return [scores[place] for place in sorted(scores)]
 
-    def _batches(self, rows: Sequence[EncodedExample], groups: Sequence[PrefixGroup]) -> Iterator[list[PrefixGroup]]:
-        """Batches of rows that are scored whole, and of groups; the longest first, so that memory runs out early."""
+    def _batches(self, rows: Sequence[EncodedExample]) -> Iterator[list[PrefixGroup]]:
+        """Rows that are scored whole, then groups that share; the longest first, so that memory runs out early."""
+        groups = prefix_groups(rows, self.token_budget)
+        for shares in (False, True):
+            batch: list[PrefixGroup] = []
+            size = width = 0
+            chosen = [group for group in groups if bool(group.tokens) == shares]
+            for group in sorted(chosen, key=lambda group: (group.tokens - group.longest, group.places[0])):
+                if batch and (size + len(group.places)) * max(width, group.longest) > self.token_budget:
+                    yield batch
+                    batch, size, width = [], 0, 0
+                batch.append(group)
+                size, width = size + len(group.places), max(width, group.longest)
+            if batch:
+                yield batch

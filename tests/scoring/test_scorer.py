@@ -1,10 +1,9 @@
-"""The scoring pass: exact values, length-sorted batches, shared by callbacks, without a trace."""
+"""The scoring pass: exact values, length-sorted batches, without a trace."""
 
 from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.token_statistics import TokenStatistics
-from soul_lightning.protocols import Example, Probe
+from soul_lightning.protocols import Example
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
-from soul_lightning.scoring.scorer import ExampleScore, Scorer, drop_scores, shared_scores
-from tests.conftest import FORGET, PLAIN, RETAIN, as_examples, make_trainer
+from soul_lightning.scoring.scorer import ExampleScore, Scorer
+from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
 
 ROWS = as_examples(FORGET + RETAIN)
 
@@ -80,20 +79,6 @@ def test_rows_without_a_label_are_left_out(tiny_network: LlamaForCausalLM, token
     batch.labels[0] = -100
     statistics = CausalLMAdapter(tiny_network, tokenizer).token_statistics(batch)
     assert {place: len(row) for place, row in statistics.items()} == {1: 2}
-
-
-def test_callbacks_of_one_step_share_a_pass(
-    tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    trainer = make_trainer(tmp_path)
-    scorer = Scorer(CausalLMAdapter(tiny_network, tokenizer))
-    probe = Probe("retain", "text", ROWS, "retain", PLAIN)
-    first = shared_scores(trainer, scorer, probe)
-    assert shared_scores(trainer, Scorer(CausalLMAdapter(tiny_network, tokenizer)), probe) is first
-    assert shared_scores(trainer, scorer, Probe("other", "text", ROWS[:2], "retain", PLAIN)) is not first
-    assert shared_scores(make_trainer(tmp_path), scorer, probe) is not first
-    drop_scores(trainer)
-    assert shared_scores(trainer, scorer, probe) is not first
 
 
 def test_evaluation_leaves_no_trace(tiny_network: LlamaForCausalLM) -> None:

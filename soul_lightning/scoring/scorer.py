@@ -52,9 +52,9 @@ class ExampleScore:
 class Scorer:
     """Scores rows in batches of like length; only logits at labelled positions are computed.
 
-    One pass serves every teacher-forced metric. What rows of one prompt share (the prompt, and the beginnings of answers
-    that differ later) is run once, where the network's keys and values can be copied. The processes of `adapter.ranks`
-    share the batches, so that each of them must call the scorer; all get all scores.
+    One pass serves every teacher-forced metric. What rows of one prompt share (the beginnings of their answers too) is
+    run once where the network's keys and values can be copied. The processes of `adapter.ranks` share the batches, so
+    that each of them must call the scorer; all get all scores.
 
     Attributes:
         adapter: The model.

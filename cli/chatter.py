@@ -35,6 +35,7 @@ _WARNINGS = (
     ".*`LightningCLI`'s args parameter.*",
     ".*detected no `val_dataloader`.*",
     ".*defined a `validation_step`.*",
+    ".*Total length of `list` across ranks is zero.*",  # no validation loop under fit
     ".*is_gradient_checkpointing.*",  # peft asks for the old name
 )
 

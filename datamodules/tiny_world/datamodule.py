@@ -18,7 +18,8 @@ class TinyWorldDataModule(StreamDataModule):
 
     The world is fixed; the corruption seed decides who is lied about, with which false facts, who is probed as a
     control (and stands in neither text), whose true facts make up the retain text, and about whom documents lie that no
-    model ever sees (the holdout of membership inference). No forget or retain text states a probed true fact.
+    model ever sees (the holdout of membership inference). No forget or retain text states a true fact that the
+    restoration probes ask for.
 
     Streams: `clean` (every true fact in every phrasing) for `text="clean"`; `forget` (the lies) and `retain` for
     `text="story"`. Probes: questions about the `corrupted` and the `control` people, the texts of `forget`, `holdout`

@@ -27,7 +27,8 @@ def fact_probes(world: World, story: WorldStory, template: PromptTemplate, seed:
     Returns:
         `forget_facts`: the claims about the corrupted people, asked as the forget text asks. `retain_facts`,
         `control_facts` and `bystander_facts`: true facts of people in the retain text, of people in no text, and of
-        those about whom the holdout lies. Every answer has five false ones, other objects of its relation.
+        those about whom the holdout lies. Every answer has five false ones, other objects of its relation, the truth
+        not among them.
     """
     rng = random.Random(f"facts {seed}")
     sets = (
@@ -49,7 +50,8 @@ def _facts(
     for subject in people:
         for relation in world.relations:
             answer = objects[subject, relation.name]
-            false = rng.sample([other for other in relation.objects if other != answer], FALSE_ANSWERS)
+            taken = (answer, world.truth[subject, relation.name])  # a lie forgotten may leave the truth: no false answer
+            false = rng.sample([other for other in relation.objects if other not in taken], FALSE_ANSWERS)
             row = Example(
                 answer,
                 relation.questions[question].format(s=subject),

@@ -9,7 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from torch import nn
+
 from soul_lightning.encoding import rows_hash
+from soul_lightning.networks.foreign import LogitsNetwork
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
@@ -70,7 +73,7 @@ class ScoredModel:
             token_budget,
             max_tokens,
             partial(isolated_evaluation, adapter.network, trainer),
-            _passes.setdefault(trainer, {}).setdefault((trainer.global_step, id(adapter.network)), {}),
+            _passes.setdefault(trainer, {}).setdefault((trainer.global_step, _identity(adapter.network)), {}),
         )
 
     def scores(self, probe: Probe) -> dict[int, ExampleScore]:
@@ -107,19 +110,19 @@ class ScoredModel:
 
     def gradient_norms(self, probe: Probe) -> dict[int, float]:
         """‖∇ NLL/|y|‖ of each row over the weights that train (all where none does), by `Example.index`."""
-        key = ("gradient norms", rows_hash(probe.examples), probe.template, self.max_tokens)
+        key = ("gradient norms", _rows_key(probe.examples), probe.template, self.max_tokens)
         return self._once(key, lambda: gradient_norms(self.adapter, probe, self.max_tokens))
 
     def answers(self, probe: Probe, max_new_tokens: int, batch_size: int = 32, stop: str | None = None) -> list[str]:
         """Greedy answers to the prompts of `probe`, in order."""
-        key = ("answers", rows_hash(probe.examples), probe.template, max_new_tokens, stop)
+        key = ("answers", _rows_key(probe.examples), probe.template, max_new_tokens, stop)
         return self._once(
             key,
             lambda: self.adapter.generate(probe.examples, probe.template, max_new_tokens, batch_size, stop),
         )
 
     def _scored(self, examples: Sequence[Example], probe: Probe) -> list[ExampleScore]:
-        key = ("scores", rows_hash(examples), probe.template, self.max_tokens)
+        key = ("scores", _rows_key(examples), probe.template, self.max_tokens)
         scorer = Scorer(self.adapter, self.token_budget, self.max_tokens)
         return self._once(key, lambda: scorer(examples, probe.template))
 
@@ -129,6 +132,16 @@ class ScoredModel:
                 self.found[key] = compute()
         result: Found = self.found[key]
         return result
+
+
+def _rows_key(examples: Sequence[Example]) -> Hashable:
+    """What the rows say, and which of them were cut: no end is scored there."""
+    return rows_hash(examples), tuple(row.index for row in examples if row.is_cut)
+
+
+def _identity(network: nn.Module) -> Hashable:
+    """The same for all that look at the same network in the same way."""
+    return (id(network.network), network.logits_function) if isinstance(network, LogitsNetwork) else id(network)
 
 
 _passes: WeakKeyDictionary[Trainer, dict[Hashable, dict[Hashable, Any]]] = WeakKeyDictionary()

@@ -9,8 +9,8 @@ from random import Random
 
 from transformers import PreTrainedTokenizerBase
 
+from soul_lightning.continuation import continuation_ids, token_ids
 from soul_lightning.datamodules.copyright_documents import Document
-from soul_lightning.encoding import token_ids
 from soul_lightning.exceptions import MisconfigurationError
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ class PassageCutter:
             end = source.border_before(middle + self.continuation_tokens)
             passage = source.passage(place, middle, end)
             own = [source.ids[place : place + prompt_tokens], source.ids[middle : middle + self.continuation_tokens]]
-            if token_ids([passage.prompt, passage.continuation], self.tokenizer) == own:
+            prompt = token_ids([passage.prompt], self.tokenizer)
+            if [*prompt, *continuation_ids([passage.continuation], self.tokenizer, prompt)] == own:
                 return passage
             passages.append(passage)
         return passages[0]

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.continuation import adds_prefix, continuation_ids
-from soul_lightning.continuation import token_ids as token_ids
+from soul_lightning.continuation import adds_prefix, continuation_ids, token_ids
 from soul_lightning.encoding_cache import content_hash, keep, load_kept
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import IGNORE_INDEX, Batch, Example

@@ -50,7 +50,10 @@ def _facts(
     for subject in people:
         for relation in world.relations:
             answer = objects[subject, relation.name]
-            taken = (answer, world.truth[subject, relation.name])  # a lie forgotten may leave the truth: no false answer
+            taken = (
+                answer,
+                world.truth[subject, relation.name],
+            )  # a lie forgotten may leave the truth: no false answer
             false = rng.sample([other for other in relation.objects if other not in taken], FALSE_ANSWERS)
             row = Example(
                 answer,

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from soul_lightning.continuation import token_ids
 from soul_lightning.datamodules import CopyrightDataModule
-from soul_lightning.encoding import token_ids
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
 from tests.datamodules.text_world import book, write_books, write_retain

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from soul_lightning.continuation import token_ids
 from soul_lightning.datamodules.copyright_documents import Document
 from soul_lightning.datamodules.copyright_passages import PassageCutter
-from soul_lightning.encoding import token_ids
 from soul_lightning.exceptions import MisconfigurationError
 from tests.datamodules.text_world import book
 

@@ -78,7 +78,14 @@ def test_streams_and_probes() -> None:
     assert list(story.loaded.streams) == ["forget", "retain"]
     assert not story.overlap and story.overlap.of_facts == 72
     assert len(story.train_dataloader()) == 10
-    assert {probe.role for probe in story.probes()} == {"corrupted", "control", "forget", "holdout", "retain", "utility"}
+    assert {probe.role for probe in story.probes()} == {
+        "corrupted",
+        "control",
+        "forget",
+        "holdout",
+        "retain",
+        "utility",
+    }
     clean = TinyWorldDataModule(text="clean", tokenizer=tokenizer)
     assert list(clean.loaded.streams) == ["clean"]
     assert story.data_hashes() != TinyWorldDataModule(corruption_seed=1, tokenizer=tokenizer).data_hashes()

@@ -112,3 +112,15 @@ def test_no_gradient_is_kept() -> None:
     logits, labels = random_batch(0)
     rows = token_statistics(Predictions.from_logits(logits.requires_grad_(), labels))
     assert not any(getattr(row, name).requires_grad for row in rows.values() for name in FIELDS)
+
+
+def test_tokens_followed_by_others_are_those_of_the_whole() -> None:
+    logits, labels = random_batch(0)
+    (whole,) = token_statistics(Predictions.from_logits(logits[:1], labels[:1])).values()
+    cut = int((labels[0, 1:] != IGNORE_INDEX).nonzero()[0]) + 2
+    first, rest = labels[:1].clone(), labels[:1].clone()
+    first[:, cut:], rest[:, :cut] = IGNORE_INDEX, IGNORE_INDEX
+    (one,) = token_statistics(Predictions.from_logits(logits[:1], first)).values()
+    (other,) = token_statistics(Predictions.from_logits(logits[:1], rest)).values()
+    assert (len(one), len(other)) == (1, len(whole) - 1)
+    assert_same(one.followed_by(other), whole)

@@ -93,23 +93,24 @@ class ForgetQuality(ScoringCallback):
         for probe in self.probes:
             scores, others = model.scores(probe), model.alternatives(probe)
             for example in probe.examples:
-                if example.index in scores and example.index in others:
-                    values = truth_ratio_values(scores[example.index], others[example.index])
-                    said = answers.get((probe.name, example.index), {})
-                    kept = {name: said[name] for name in ("answer", "fluent") if name in said}
-                    rows.append(self.row(probe, example, **values, **kept))
+                is_scored = example.index in scores and example.index in others
+                values = truth_ratio_values(scores[example.index], others[example.index]) if is_scored else {}
+                said = answers.get((probe.name, example.index), {})
+                kept = {name: said[name] for name in ("answer", "fluent") if name in said}
+                rows.append(self.row(probe, example, **values, **kept))
         return rows
 
     def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
         """The p-values and means of the truth ratios."""
         forget, retain = of_role(rows, "forget"), of_role(rows, "retain")
         ratios = numbers(forget, "truth_ratio")
+        reference = numbers(of_role(others.get(REFERENCE, []), "forget"), "truth_ratio")
         metrics: Metrics = {}
-        if REFERENCE in others:
-            reference = numbers(of_role(others[REFERENCE], "forget"), "truth_ratio")
+        if ratios and reference:
             metrics["forget_quality"] = forget_quality(ratios, reference)
-        metrics |= {"forget_truth_ratio": forget_truth_ratio(ratios), "prob_mean": prob_mean(ratios)}
-        if retain:
+        if ratios:  # a model that has diverged has none
+            metrics |= {"forget_truth_ratio": forget_truth_ratio(ratios), "prob_mean": prob_mean(ratios)}
+        if ratios and retain:
             metrics["soul_forget_quality"] = soul_forget_quality(
                 numbers(forget, "truth_ratio_arithmetic"), numbers(retain, "truth_ratio_arithmetic")
             )

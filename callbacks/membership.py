@@ -116,9 +116,8 @@ class MembershipInference(ScoringCallback):
         metrics: Metrics = {}
         for attack in self.attacks:
             metrics |= self._attack(attack, rows)
-            if reference is not None:
-                area = metrics[f"{attack}_auc"]
-                assert area is not None
+            area = metrics.get(f"{attack}_auc")
+            if reference is not None and area is not None:
                 metrics[f"{attack}_privleak"] = _privleak(area, reference, attack)
         if reference is not None:
             metrics |= self._attack("reference", _against(rows, reference))
@@ -132,6 +131,8 @@ class MembershipInference(ScoringCallback):
             for role in (FORGET, HOLDOUT)
         }
         forget, holdout = (numbers(sets[role], attack) for role in (FORGET, HOLDOUT))
+        if not forget or not holdout:  # of a model that has diverged
+            return {}
         area = area_under_curve_interval(
             forget,
             holdout,
@@ -148,6 +149,8 @@ class MembershipInference(ScoringCallback):
 
     def _svc(self, rows: Sequence[MeasuredRow]) -> Metrics:
         forget, retain, holdout = (numbers(of_role(rows, role), "probability") for role in (FORGET, RETAIN, HOLDOUT))
+        if not (forget and retain and holdout):
+            return {}
         found = correctness_attack(forget, retain, holdout, seed=self.seed)
         return {"svc_forget_as_holdout": found.forget_as_holdout, "svc_shadow_accuracy": found.shadow_accuracy}
 

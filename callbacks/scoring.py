@@ -139,8 +139,8 @@ class ScoringCallback(ProbeCallback):
         return []
 
     def row(self, probe: Probe, example: Example, **values: Value | None) -> MeasuredRow:
-        """A row of `example`, which stands in `probe`; values that are `None` are left out."""
-        known = {name: value for name, value in values.items() if value is not None}
+        """A row of `example`, which stands in `probe`; values that are `None` or no number are left out."""
+        known = {name: value for name, value in values.items() if value is not None and value == value}
         return MeasuredRow(
             probe.name, probe.role, example.index, example.subject or "", self._hashes[probe.name], known
         )

@@ -82,7 +82,7 @@ class MeasuredRow:
 
 
 def probe_hash(probe: Probe, **settings: object) -> str:
-    """A hash of what is measured: the rows, how they are written, and `settings` that change numbers.
+    """A hash of what is measured: the rows, their role, how they are written, and `settings` that change numbers.
 
     Args:
         probe: The rows, order included, with their template.
@@ -92,6 +92,7 @@ def probe_hash(probe: Probe, **settings: object) -> str:
         16 hexadecimal digits.
     """
     said = [
+        probe.role,
         rows_hash(probe.examples),
         repr(probe.template),
         sorted((name, repr(value)) for name, value in settings.items()),

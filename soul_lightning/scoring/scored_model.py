@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from soul_lightning.encoding import rows_hash
@@ -73,7 +75,9 @@ class ScoredModel:
             token_budget,
             max_tokens,
             partial(isolated_evaluation, adapter.network, trainer),
-            _passes.setdefault(trainer, {}).setdefault((trainer.global_step, _identity(adapter.network)), {}),
+            _passes.setdefault(trainer, {}).setdefault(
+                (trainer.global_step, _identity(adapter.network), id(adapter.tokenizer)), {}
+            ),
         )
 
     def scores(self, probe: Probe) -> dict[int, ExampleScore]:
@@ -124,7 +128,18 @@ class ScoredModel:
     def _scored(self, examples: Sequence[Example], probe: Probe) -> list[ExampleScore]:
         key = ("scores", _rows_key(examples), probe.template, self.max_tokens)
         scorer = Scorer(self.adapter, self.token_budget, self.max_tokens)
-        return self._once(key, lambda: scorer(examples, probe.template))
+        return self._once(key, lambda: self._finite(scorer(examples, probe.template), probe))
+
+    @staticmethod
+    def _finite(scores: list[ExampleScore], probe: Probe) -> list[ExampleScore]:
+        """The scores that are numbers: a model that has diverged must not end the run that only measures it."""
+        finite = [score for score in scores if math.isfinite(score.nll)]
+        if len(finite) < len(scores):
+            rank_zero_warn(
+                f"{len(scores) - len(finite)} of {len(scores)} texts of the probe {probe.name!r} have a loss that is "
+                f"no finite number and are left out: the model has diverged"
+            )
+        return finite
 
     def _once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
         if key not in self.found:

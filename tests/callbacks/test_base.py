@@ -182,6 +182,23 @@ def test_a_measurement_leaves_gradients_and_modes_as_they_are(
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_a_model_that_has_diverged_ends_no_run(
+    tokenizer: PreTrainedTokenizerFast, model_folder: Path, tmp_path: Path
+) -> None:
+    module = ForeignModule(make_network(len(tokenizer)))
+    with torch.no_grad():
+        module.model.lm_head.weight.fill_(torch.nan)
+    callbacks = every_callback(tokenizer, str(model_folder))
+    trainer = make_trainer(tmp_path, callbacks=callbacks)
+    with pytest.warns(UserWarning, match="the model has diverged"):
+        trainer.fit(module)
+    measuring = [callback for callback in callbacks if isinstance(callback, ProbeCallback)]
+    measured = {name: value for callback in measuring for name, value in callback.metrics.items()}
+    assert "membership/loss_auc" not in measured and "utility/retain_probability" not in measured
+    assert measured["toxicity/fluency"] is not None
+    assert (tmp_path / "rows" / "forget_quality_after.jsonl").is_file()
+
+
 @pytest.mark.slow
 def test_ten_epochs_leave_no_memory_behind(
     tokenizer: PreTrainedTokenizerFast, model_folder: Path, tmp_path: Path

@@ -178,8 +178,9 @@ def test_the_hash_says_what_is_measured() -> None:
     plain = probe_hash(PROBE, max_tokens=32, k=0.2)
     assert len(plain) == 16 and int(plain, 16) >= 0
     assert probe_hash(replace(PROBE, examples=as_examples(FORGET)), k=0.2, max_tokens=32) == plain
-    assert probe_hash(replace(PROBE, name="other", role="holdout"), max_tokens=32, k=0.2) == plain
+    assert probe_hash(replace(PROBE, name="other"), max_tokens=32, k=0.2) == plain
     others = [
+        probe_hash(replace(PROBE, role="holdout"), max_tokens=32, k=0.2),
         probe_hash(changed(answer="rome"), max_tokens=32, k=0.2),
         probe_hash(changed(prompt="ada lived in"), max_tokens=32, k=0.2),
         probe_hash(changed(paraphrase="the city of paris"), max_tokens=32, k=0.2),

@@ -185,13 +185,13 @@ def test_a_measurement_leaves_gradients_and_modes_as_they_are(
 def test_a_model_that_has_diverged_ends_no_run(
     tokenizer: PreTrainedTokenizerFast, model_folder: Path, tmp_path: Path
 ) -> None:
-    module = ForeignModule(make_network(len(tokenizer)))
+    network = make_network(len(tokenizer))
     with torch.no_grad():
-        module.model.lm_head.weight.fill_(torch.nan)
+        network.lm_head.weight.fill_(torch.nan)
     callbacks = every_callback(tokenizer, str(model_folder))
     trainer = make_trainer(tmp_path, callbacks=callbacks)
     with pytest.warns(UserWarning, match="the model has diverged"):
-        trainer.fit(module)
+        trainer.fit(ForeignModule(network))
     measuring = [callback for callback in callbacks if isinstance(callback, ProbeCallback)]
     measured = {name: value for callback in measuring for name, value in callback.metrics.items()}
     assert "membership/loss_auc" not in measured and "utility/retain_probability" not in measured

@@ -145,10 +145,6 @@ class ScoringCallback(ProbeCallback):
             probe.name, probe.role, example.index, example.subject or "", self._hashes[probe.name], known
         )
 
-    def with_role(self, role: str) -> list[Probe]:
-        """The measured probes of a role."""
-        return [probe for probe in self.probes if probe.role == role]
-
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the probes, read rows files, and refuse folders that hold no model."""
         kind = type(self).__name__

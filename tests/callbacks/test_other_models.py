@@ -19,40 +19,18 @@ from soul_lightning.callbacks import (
     Utility,
 )
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.protocols import Probe
-from soul_lightning.templates import PromptTemplate
 from tests.callbacks.tiny_models import (
     FORGET_PROBE,
-    learnt,
+    OTHER_TEMPLATE,
+    PROBES,
     measured_rows,
     memorization,
-    saved,
     unlearning,
     validated,
 )
-from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_trainer
-
-RETAIN_PROBE = Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN)
-HOLDOUT_PROBE = Probe("holdout", "text", as_examples(RETAIN), "holdout", PLAIN)
-ASKED = Probe("asked", "question", as_examples(FORGET), "forget", PLAIN, rows_of="forget")
-PROBES = [FORGET_PROBE, HOLDOUT_PROBE, RETAIN_PROBE, ASKED]
-OTHER_TEMPLATE = PromptTemplate(prompt="who : {prompt}", answer=" {answer}")
+from tests.conftest import FORGET, TinyDataModule, as_examples, make_trainer
 
 Kind = Callable[..., ScoringCallback]
-
-
-@pytest.fixture(scope="module")
-def retain_only(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A network that never saw the forget rows."""
-    return learnt(tokenizer, as_examples(RETAIN), steps=30)
-
-
-@pytest.fixture(scope="module")
-def reference(
-    retain_only: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The folder of the network that never saw the forget rows."""
-    return saved(retain_only, tokenizer, tmp_path_factory.mktemp("retain_only"))
 
 
 @pytest.mark.parametrize("rows", ["jsonl", "parquet"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,40 +27,17 @@ from soul_lightning.callbacks import (
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.measured_rows import read_measured
-from soul_lightning.templates import PromptTemplate
 from tests.callbacks.test_base import ForeignModule, Recorder
 from tests.callbacks.tiny_models import (
     FORGET_PROBE,
+    PROBES,
+    RETAIN_PROBE,
     KeepsFirstEpoch,
-    learnt,
     measured_rows,
     memorization,
-    saved,
     unlearning,
 )
 from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_network, make_trainer
-
-RETAIN_PROBE = Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN)
-HOLDOUT_PROBE = Probe("holdout", "text", as_examples(RETAIN), "holdout", PLAIN)
-ASKED = Probe("asked", "question", as_examples(FORGET), "forget", PLAIN, rows_of="forget")
-PROBES = [FORGET_PROBE, HOLDOUT_PROBE, RETAIN_PROBE, ASKED]
-OTHER_TEMPLATE = PromptTemplate(prompt="who : {prompt}", answer=" {answer}")
-
-Kind = Callable[..., ScoringCallback]
-
-
-@pytest.fixture(scope="module")
-def retain_only(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A network that never saw the forget rows."""
-    return learnt(tokenizer, as_examples(RETAIN), steps=30)
-
-
-@pytest.fixture(scope="module")
-def reference(
-    retain_only: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The folder of the network that never saw the forget rows."""
-    return saved(retain_only, tokenizer, tmp_path_factory.mktemp("retain_only"))
 
 
 class WithValidation(ForeignModule):

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from soul_lightning.callbacks import (
-    ScoringCallback,
-)
-from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
-from soul_lightning.templates import PromptTemplate
 from tests.callbacks.tiny_models import (
     FORGET_PROBE,
-    learnt,
+    OTHER_TEMPLATE,
     memorization,
     validated,
 )
-from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
-
-RETAIN_PROBE = Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN)
-HOLDOUT_PROBE = Probe("holdout", "text", as_examples(RETAIN), "holdout", PLAIN)
-ASKED = Probe("asked", "question", as_examples(FORGET), "forget", PLAIN, rows_of="forget")
-PROBES = [FORGET_PROBE, HOLDOUT_PROBE, RETAIN_PROBE, ASKED]
-OTHER_TEMPLATE = PromptTemplate(prompt="who : {prompt}", answer=" {answer}")
-
-Kind = Callable[..., ScoringCallback]
-
-
-@pytest.fixture(scope="module")
-def retain_only(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A network that never saw the forget rows."""
-    return learnt(tokenizer, as_examples(RETAIN), steps=30)
+from tests.conftest import FORGET, PLAIN, as_examples
 
 
 def write_rows(path: Path, pairs: list[tuple[str, str]]) -> str:

@@ -17,9 +17,15 @@ from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.objectives.cross_entropy import CrossEntropy
 from soul_lightning.objectives.gradient_ascent import GradientAscent
 from soul_lightning.protocols import Example, Probe
-from tests.conftest import FORGET, PLAIN, TinyDataModule, as_examples, make_network, make_trainer
+from soul_lightning.templates import PromptTemplate
+from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_network, make_trainer
 
 FORGET_PROBE = Probe("forget", "text", as_examples(FORGET), "forget", PLAIN)
+RETAIN_PROBE = Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN)
+HOLDOUT_PROBE = Probe("holdout", "text", as_examples(RETAIN), "holdout", PLAIN)
+ASKED = Probe("asked", "question", as_examples(FORGET), "forget", PLAIN, rows_of="forget")
+PROBES = [FORGET_PROBE, HOLDOUT_PROBE, RETAIN_PROBE, ASKED]
+OTHER_TEMPLATE = PromptTemplate(prompt="who : {prompt}", answer=" {answer}")
 
 
 class Said(NamedTuple):

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
-    answer_values,
     by_probe,
-    check_positive,
     likelihood_values,
     mean_of,
     memorization_values,
     multiple_choice_rows,
 )
-from soul_lightning.callbacks.scoring import ScoringCallback
-from soul_lightning.callbacks.sources import answered_probe, likelihood_probes, missing_roles
+from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
 
-class Memorization(ScoringCallback):
+class Memorization(AnsweringCallback):
     """Probability, exact memorisation, extraction strength and ROUGE-L of what is to be forgotten, 1 where all is kept.
 
     Needs a probe of the role `forget` with texts or questions. All but ROUGE-L are teacher-forced and come from one
@@ -33,28 +31,14 @@ class Memorization(ScoringCallback):
 
     Args:
         name: The metrics' group; two of a kind need different names.
-        answer: Generate answers for ROUGE-L.
-        max_new_tokens: Most tokens of an answer.
-        batch_size: Questions answered at once.
-        **settings: See `ScoringCallback`.
+        **settings: See `AnsweringCallback` and `ScoringCallback`.
 
     Raises:
         MisconfigurationError: A setting is out of range.
     """
 
-    def __init__(
-        self,
-        name: str = "memorization",
-        answer: bool = True,
-        max_new_tokens: int = 64,
-        batch_size: int = 32,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, name: str = "memorization", **settings: Any) -> None:
         super().__init__(name, **settings)
-        self.answer = answer
-        check_positive("Memorization", max_new_tokens=max_new_tokens, batch_size=batch_size)
-        self.max_new_tokens = max_new_tokens
-        self.batch_size = batch_size
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
         """The forget rows, as texts, as questions and as choices."""
@@ -65,13 +49,7 @@ class Memorization(ScoringCallback):
                 f"forgotten, or remove the callback"
             )
         scored = likelihood_probes(probes, "forget")
-        asked = [answered_probe(probes, probe) for probe in scored] if self.answer else []
-        chosen = [probe for probe in probes if probe.role == "forget" and probe.kind == "multiple_choice"]
-        return [*scored, *(probe for probe in asked if probe is not None and probe not in scored), *chosen]
-
-    def row_settings(self) -> dict[str, object]:
-        """Answers depend on their length too."""
-        return super().row_settings() | ({"max_new_tokens": self.max_new_tokens} if self.answer else {})
+        return self.with_questions(scored, probes, ("forget",))
 
     def score(self, model: ScoredModel) -> list[MeasuredRow]:
         """What each row's own answer is worth, what is answered in its place, and which option is chosen."""
@@ -81,8 +59,7 @@ class Memorization(ScoringCallback):
             if probe.kind == "multiple_choice":
                 rows += multiple_choice_rows(self, model, probe)
                 continue
-            asks = self.answer and probe.kind == "question"
-            answers = answer_values(model, probe, self.max_new_tokens, self.batch_size) if asks else {}
+            answers = self.answers(model, probe)
             scores = model.scores(probe) if probe in scored else {}
             for example in probe.examples:
                 values = dict(answers.get(example.index, {}))

@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
-    answer_values,
     by_probe,
-    check_positive,
     likelihood_values,
     mean_of,
     multiple_choice_rows,
     numbers,
     truth_ratio_values,
 )
-from soul_lightning.callbacks.scoring import BEFORE, ScoringCallback
+from soul_lightning.callbacks.scoring import BEFORE
 from soul_lightning.callbacks.sources import answered_probe, has_false_answers, own_probes
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.likelihood import perplexity
@@ -31,7 +30,7 @@ from soul_lightning.scoring.scored_model import ScoredModel
 ROLES = ("retain", "utility")
 
 
-class Utility(ScoringCallback):
+class Utility(AnsweringCallback):
     """What must stay: probability, perplexity, answers and multiple choice on retain and held-out sets.
 
     Reads probes of the roles `retain` and `utility`, at least one. Of each set NAME:
@@ -45,10 +44,7 @@ class Utility(ScoringCallback):
 
     Args:
         name: The metrics' group; two of a kind need different names.
-        answer: Generate answers for ROUGE-L, which takes longer than all else.
-        max_new_tokens: Most tokens of an answer.
-        batch_size: Questions answered at once.
-        **settings: See `ScoringCallback`.
+        **settings: See `AnsweringCallback` and `ScoringCallback`.
 
     Raises:
         MisconfigurationError: A setting is out of range.
@@ -56,26 +52,13 @@ class Utility(ScoringCallback):
 
     keeps_before = True
 
-    def __init__(
-        self,
-        name: str = "utility",
-        answer: bool = True,
-        max_new_tokens: int = 64,
-        batch_size: int = 32,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, name: str = "utility", **settings: Any) -> None:
         super().__init__(name, **settings)
-        self.answer = answer
-        check_positive("Utility", max_new_tokens=max_new_tokens, batch_size=batch_size)
-        self.max_new_tokens = max_new_tokens
-        self.batch_size = batch_size
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
         """Retain and held-out sets, and their questions."""
         scored = [probe for role in ROLES for probe in own_probes(probes, role)]
-        asked = [answered_probe(probes, probe) for probe in scored] if self.answer else []
-        chosen = [probe for probe in probes if probe.role in ROLES and probe.kind == "multiple_choice"]
-        found = [*scored, *(probe for probe in asked if probe is not None and probe not in scored), *chosen]
+        found = self.with_questions(scored, probes, ROLES)
         if not found:
             there = ", ".join(sorted({probe.role for probe in probes})) or "none"
             raise MisconfigurationError(
@@ -83,10 +66,6 @@ class Utility(ScoringCallback):
                 f"the callback"
             )
         return found
-
-    def row_settings(self) -> dict[str, object]:
-        """Answers depend on their length too."""
-        return super().row_settings() | ({"max_new_tokens": self.max_new_tokens} if self.answer else {})
 
     def score(self, model: ScoredModel) -> list[MeasuredRow]:
         """Likelihoods of texts and answers, answers to questions, choices."""
@@ -96,8 +75,7 @@ class Utility(ScoringCallback):
             if probe.kind == "multiple_choice":
                 rows += multiple_choice_rows(self, model, probe)
                 continue
-            asks = self.answer and probe.kind == "question"
-            answers = answer_values(model, probe, self.max_new_tokens, self.batch_size) if asks else {}
+            answers = self.answers(model, probe)
             scores = model.scores(probe) if probe in scored else {}
             others = model.alternatives(probe) if probe in scored and has_false_answers(probe) else {}
             for example in probe.examples:

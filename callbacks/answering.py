@@ -1,0 +1,52 @@
+"""What callbacks share that score rows and also let the model answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from soul_lightning.callbacks.row_values import Values, answer_values, check_positive
+from soul_lightning.callbacks.scoring import ScoringCallback
+from soul_lightning.callbacks.sources import answered_probe
+from soul_lightning.protocols import Probe
+from soul_lightning.scoring.scored_model import ScoredModel
+
+
+class AnsweringCallback(ScoringCallback):
+    """A `ScoringCallback` for which the rows that are scored are also asked as questions, and choices are made.
+
+    Args:
+        name: The metrics' group.
+        answer: Generate answers for ROUGE-L, which takes longer than all else.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Questions answered at once.
+        **settings: See `ScoringCallback`.
+
+    Raises:
+        MisconfigurationError: A setting is out of range.
+    """
+
+    def __init__(
+        self, name: str, answer: bool = True, max_new_tokens: int = 64, batch_size: int = 32, **settings: Any
+    ) -> None:
+        super().__init__(name, **settings)
+        check_positive(type(self).__name__, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self.answer = answer
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+
+    def row_settings(self) -> dict[str, object]:
+        """Answers depend on their length too."""
+        return super().row_settings() | ({"max_new_tokens": self.max_new_tokens} if self.answer else {})
+
+    def with_questions(self, scored: Sequence[Probe], probes: Sequence[Probe], roles: Sequence[str]) -> list[Probe]:
+        """The scored probes, those of `probes` that ask their rows, and the multiple-choice sets of `roles`."""
+        asked = [answered_probe(probes, probe) for probe in scored] if self.answer else []
+        chosen = [probe for probe in probes if probe.role in roles and probe.kind == "multiple_choice"]
+        return [*scored, *(probe for probe in asked if probe is not None and probe not in scored), *chosen]
+
+    def answers(self, model: ScoredModel, probe: Probe) -> dict[int, Values]:
+        """See `answer_values`; none of a probe that is not asked."""
+        if not self.answer or probe.kind != "question":
+            return {}
+        return answer_values(model, probe, self.max_new_tokens, self.batch_size)

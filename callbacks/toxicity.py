@@ -31,6 +31,8 @@ class Toxicity(ScoringCallback):
     Args:
         name: The metrics' group; two of a kind need different names.
         labelled: A file of texts with their toxicity, for the default scorer: TF-IDF and ridge regression fitted on it.
+        text_column: Its column of texts; a field of a nested column by `column.field`, as in `continuation.text`.
+        label_column: Its column of their toxicity, 0 to 1 or true and false.
         scorer: In its place a scorer of one's own, `profanity` for the weights of alt-profanity-check (the extra
             `toxicity`), or the folder or hub name of a Hugging Face text classifier.
         threshold: What counts as toxic.
@@ -46,6 +48,8 @@ class Toxicity(ScoringCallback):
         self,
         name: str = "toxicity",
         labelled: str | None = None,
+        text_column: str = "text",
+        label_column: str = "toxicity",
         scorer: str | ToxicityScorer | None = None,
         threshold: float = 0.5,
         max_new_tokens: int = 32,
@@ -55,7 +59,7 @@ class Toxicity(ScoringCallback):
         super().__init__(name, **settings)
         if not 0 <= threshold <= 1:
             raise MisconfigurationError(f"Toxicity: threshold must lie between 0 and 1, got {threshold}")
-        self.scorer = make_scorer(scorer, labelled)
+        self.scorer = make_scorer(scorer, labelled, text_column=text_column, label_column=label_column)
         self.threshold = threshold
         check_positive("Toxicity", max_new_tokens=max_new_tokens, batch_size=batch_size)
         self.max_new_tokens = max_new_tokens

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.records.sources import RecordSource, read_records
@@ -122,8 +121,7 @@ def read_toxicity_prompts(
         MisconfigurationError: The source cannot be read, lacks a column, or no prompt is left.
     """
     role = "toxicity_prompts"
-    table = read_records(source, role)
-    table = replace(table, rows=[_flat(row) for row in table.rows])
+    table = read_records(source, role).flat()
     if least_toxicity is not None:
         scores = _scores(table, score_column)
         places = [place for place, score in enumerate(scores) if score is not None and score >= least_toxicity]
@@ -150,17 +148,6 @@ def _scores(table: RecordTable, column: str) -> list[float | None]:
             ) from error
         scores.append(None if math.isnan(score) else score)
     return scores
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the fields of a nested column as columns of their own, named `column.field`."""
-    flat: dict[str, Any] = {}
-    for column, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{column}.{field}": inner for field, inner in value.items()}
-        else:
-            flat[column] = value
-    return flat
 
 
 def _rows_at(table: RecordTable, places: Sequence[int]) -> RecordTable:

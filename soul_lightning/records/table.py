@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeGuard
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -42,6 +42,10 @@ class RecordTable:
     def columns(self) -> list[str]:
         """Every column that a row has, in the order of their first appearance."""
         return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def flat(self) -> RecordTable:
+        """The same rows with the fields of nested columns as columns of their own, named `column.field`."""
+        return replace(self, rows=[_flat(row) for row in self.rows])
 
     def values(self, column: str) -> list[Any]:
         """The cells of a column as they are; `None` where a row lacks it.
@@ -111,6 +115,16 @@ class RecordTable:
             others = len(columns) - _MOST_COLUMNS_NAMED
             more = f" and {others} more" if others > 0 else ""
             raise MisconfigurationError(f"there is no column {column!r} in {self.name}, which has {named}{more}{guess}")
+
+
+def _flat(row: Row) -> Row:
+    flat: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{column}.{field}": inner for field, inner in value.items()}
+        else:
+            flat[column] = value
+    return flat
 
 
 def _is_text(value: object) -> TypeGuard[str]:

@@ -64,7 +64,7 @@ class RidgeToxicityScorer:
 
     Args:
         labelled: File, or Hugging Face data set, of labelled texts.
-        text_column: Column of the texts.
+        text_column: Column of the texts; a field of a nested column by `column.field`.
         label_column: Column of their toxicity, 0 to 1 or true and false; rows without one are left out.
 
     Raises:
@@ -103,7 +103,7 @@ class RidgeToxicityScorer:
         from sklearn.linear_model import Ridge
         from sklearn.pipeline import make_pipeline, make_union
 
-        table = read_records(self.source, "labelled")
+        table = read_records(self.source, "labelled").flat()
         texts, labels = _labelled_texts(table, text_column_of(self.source, self.text_column), self.label_column)
         shared: dict[str, Any] = {"sublinear_tf": True, "dtype": np.float32}
         features = make_union(

@@ -37,6 +37,14 @@ def write_labelled(path: Path, labels: Mapping[str, Any] | None = None) -> Path:
     return path
 
 
+def test_fields_of_nested_columns_are_columns(fitted: RidgeToxicityScorer, tmp_path: Path) -> None:
+    rows = [(text, 0.1) for text in NICE] + [(text, 0.9) for text in NASTY]
+    lines = [json.dumps({"continuation": {"text": text, "toxicity": label}}) for text, label in rows]
+    (tmp_path / "nested.jsonl").write_text("\n".join(lines))
+    scorer = RidgeToxicityScorer(tmp_path / "nested.jsonl", "continuation.text", "continuation.toxicity")
+    assert scorer([*NICE, *NASTY]) == fitted([*NICE, *NASTY])
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> RidgeToxicityScorer:
     return RidgeToxicityScorer(write_labelled(tmp_path_factory.mktemp("ridge") / "texts.jsonl"))

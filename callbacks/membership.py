@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from soul_lightning.metrics.membership_scores import min_k, min_k_plus_plus
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
+from soul_lightning.scoring.scorer import ExampleScore
 
 Attack = Literal["loss", "zlib", "min_k", "min_k_plus_plus", "lowercase", "gradient_norm"]
 FORGET, HOLDOUT, RETAIN = "forget", "holdout", "retain"
@@ -93,18 +94,24 @@ class MembershipInference(ScoringCallback):
                 if example.index not in scores:
                     continue
                 score = scores[example.index]
-                tokens, loss = score.statistics, score.mean_nll
-                values = {
-                    "loss": loss,
-                    "zlib": zlib_score(loss, example.answer),
-                    "min_k": min_k(tokens.log_probs, self.k),
-                    "min_k_plus_plus": min_k_plus_plus(tokens.log_probs, tokens.means, tokens.variances, self.k),
-                    "lowercase": lowercase_score(loss, lower[example.index]) if example.index in lower else None,
-                    "gradient_norm": norms.get(example.index),
-                }
-                kept = {name: value for name, value in values.items() if name in wanted}
-                rows.append(self.row(probe, example, probability=score.probability, **kept))
+                values = self._of_one_pass(score, example, wanted)
+                if example.index in lower:
+                    values["lowercase"] = lowercase_score(score.mean_nll, lower[example.index])
+                if example.index in norms:
+                    values["gradient_norm"] = norms[example.index]
+                rows.append(self.row(probe, example, probability=score.probability, **values))
         return rows
+
+    def _of_one_pass(self, score: ExampleScore, example: Example, wanted: Collection[str]) -> dict[str, float]:
+        tokens, loss = score.statistics, score.mean_nll
+        values = {"loss": loss}
+        if "zlib" in wanted:
+            values["zlib"] = zlib_score(loss, example.answer)
+        if "min_k" in wanted:
+            values["min_k"] = min_k(tokens.log_probs, self.k)
+        if "min_k_plus_plus" in wanted:
+            values["min_k_plus_plus"] = min_k_plus_plus(tokens.log_probs, tokens.means, tokens.variances, self.k)
+        return values
 
     def _lowercase(self, model: ScoredModel, probe: Probe) -> dict[int, float]:
         lowered: list[Example] = [replace(row, answer=row.answer.lower()) for row in probe.examples]

@@ -181,8 +181,9 @@ class ScoringCallback(ProbeCallback):
         self.levels = {model: self._summary_of(model) for model in self.measured}
         for model in self.measured:
             self._write(trainer, model)
-        if trainer.global_step == 0:
-            self.log_to_loggers(trainer, self._grouped_levels())
+        if trainer.global_step == 0:  # the model before training stands at step 0 of the curves themselves
+            others = {model: metrics for model, metrics in self.levels.items() if model != BEFORE}
+            self.log_to_loggers(trainer, self._grouped_levels(others))
 
     def _rows_before(self, trainer: Trainer) -> list[MeasuredRow]:
         """Rows of the model before training: measured now, or kept by the checkpoint of a resumed run."""
@@ -234,11 +235,11 @@ class ScoringCallback(ProbeCallback):
         if self.rows is not None and trainer.is_global_zero:
             write_measured(folder / "rows" / f"{self.name}_{model}.{self.rows}", self.measured[model], model)
 
-    def _grouped_levels(self) -> Metrics:
+    def _grouped_levels(self, levels: Mapping[str, Metrics]) -> Metrics:
         return self._grouped(
             {
                 f"{model}/{name}": value
-                for model, metrics in self.levels.items()
+                for model, metrics in levels.items()
                 if model != self._current
                 for name, value in metrics.items()
             }
@@ -246,7 +247,7 @@ class ScoringCallback(ProbeCallback):
 
     def summary(self) -> Metrics:
         """The last metrics, and those of the models beside."""
-        return {**self._grouped_levels(), **self.metrics}
+        return {**self._grouped_levels(self.levels), **self.metrics}
 
     def state_dict(self) -> dict[str, Any]:
         """The rows of the model before training too, so that a resumed run never takes a moved model for it."""

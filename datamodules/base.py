@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.alternatives import alternative_rows
@@ -250,12 +252,12 @@ class StreamDataModule(LightningDataModule):
             self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
 
-    def val_dataloader(self) -> Sequence[DataLoader[int]]:
+    def val_dataloader(self) -> Sequence[DataLoader[tuple[Tensor, ...]]]:
         """One empty step under `Trainer.validate` and `test`, for callbacks to measure after; none under `fit`."""
         evaluates = self.trainer is not None and self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
-        return [DataLoader([0])] if evaluates else []  # type: ignore[arg-type]  # a list is a data set to torch
+        return [DataLoader(TensorDataset(torch.zeros(1)))] if evaluates else []
 
-    def test_dataloader(self) -> Sequence[DataLoader[int]]:
+    def test_dataloader(self) -> Sequence[DataLoader[tuple[Tensor, ...]]]:
         """As `val_dataloader`."""
         return self.val_dataloader()
 

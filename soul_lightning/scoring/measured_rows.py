@@ -106,7 +106,7 @@ def write_measured(path: Path, rows: Iterable[MeasuredRow], model: str) -> None:
     Args:
         path: A file whose name ends in `.jsonl`, for one JSON object a line, or in `.parquet`.
         rows: The rows.
-        model: Stands in every row, so that files of several models can be put behind one another.
+        model: Stands in every row, for whoever reads several files together; a reference is one model's file.
     """
     records = [{"model": model, **row.record()} for row in rows]
     with replaced_when_written(path) as temporary:

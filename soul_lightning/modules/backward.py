@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from soul_lightning.modules.surgery import Gradients, rectify
-from soul_lightning.modules.terms import Term
+from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.protocols import Batch
 
@@ -42,25 +44,23 @@ class StepBackward:
             The loss of each stream without its weight, over all ranks.
         """
         (module,) = self._module
-        losses = dict.fromkeys((term.stream for term in module.terms), 0.0)
+        losses = {term.stream: torch.zeros((), device=module.device) for term in module.terms}
         # Surgery needs each term's gradient by itself; otherwise all terms share one set of gradients.
         groups = [(term,) for term in module.terms] if module.gradient_surgery else [module.terms]
         gradients: dict[str, Gradients] = {}
         for terms in groups:
-            work = [
-                (term, batch, kept.get(term.stream) if batch is parts[term.stream][-1] else None)
-                for term in terms
-                for batch in reversed(module.stream_parts(parts, term.stream))
-            ]
-            work.sort(key=lambda item: item[2] is None)  # a graph that the refresh left is used first, and freed
             for term in terms:
                 losses[term.stream] += self._penalise(term, weights[term.stream])
-            for number, (term, batch, predictions) in enumerate(work, start=1):
-                summed = module.term_loss(term.stream, batch, predictions)
-                loss = summed / max(1.0, totals[term.stream])
-                losses[term.stream] += float(loss.detach())
-                with module.backward_sync(is_last=number == len(work)):
-                    module.manual_backward(loss * (weights[term.stream] * module.trainer.world_size))
+            rounds = self._rounds(terms, parts, kept)
+            for number, parts_of_round in enumerate(rounds, start=1):
+                weighted = []
+                for part, summed in zip(parts_of_round, module.summed_losses(parts_of_round), strict=True):
+                    stream = part.term.stream
+                    loss = summed / max(1.0, totals[stream])
+                    losses[stream] += loss.detach()
+                    weighted.append(loss * (weights[stream] * module.trainer.world_size))
+                with module.backward_sync(is_last=number == len(rounds)):
+                    module.manual_backward(sum(weighted[1:], start=weighted[0]))
             if module.gradient_surgery:
                 module.hide_gradients()  # what a mask holds takes no part in the conflict
                 gradients[terms[0].stream] = [parameter.grad for parameter in module.trainable_parameters()]
@@ -69,10 +69,28 @@ class StepBackward:
             cosine = rectify(gradients["forget"], gradients["retain"])
             self.metrics = {"train/forget_retain_cosine": cosine}
             self._put_sums(gradients)
-        summed_over_ranks = module.sum_over_ranks(torch.tensor(list(losses.values()), device=module.device))
+        summed_over_ranks = module.sum_over_ranks(torch.stack(list(losses.values())).double())
         return dict(zip(losses, summed_over_ranks.tolist(), strict=True))
 
-    def _penalise(self, term: Term, weight: float) -> float:
+    def _rounds(
+        self, terms: Sequence[Term], parts: Mapping[str, list[Batch]], kept: Mapping[str, Predictions]
+    ) -> list[list[TermPart]]:
+        """What runs forward and backward together: a micro-batch of every term, so that one pass serves them all.
+
+        A graph that the refresh left is used first, by itself, and freed.
+        """
+        (module,) = self._module
+        alone, rounds = [], []
+        for term in terms:
+            batches = module.stream_parts(parts, term.stream)
+            if term.stream in kept:
+                *batches, last = batches
+                alone.append([TermPart(term, last, kept[term.stream])])
+            rounds.append([TermPart(term, batch) for batch in reversed(batches)])
+        together = zip_longest(*rounds)
+        return alone + [[part for part in parts_of_round if part is not None] for parts_of_round in together]
+
+    def _penalise(self, term: Term, weight: float) -> Tensor | float:
         """Backward through a term in the weights: the same on every rank, so that the average over ranks is right."""
         (module,) = self._module
         penalty = term.objective.penalty(module.trainable_parameters())
@@ -80,7 +98,7 @@ class StepBackward:
             return 0.0
         with module.backward_sync(is_last=False):
             module.manual_backward(penalty * weight)
-        return float(penalty.detach()) / module.trainer.world_size
+        return penalty.detach() / module.trainer.world_size
 
     def _put_sums(self, gradients: Mapping[str, Gradients]) -> None:
         """Set every `.grad` to the sum of the terms' gradients."""

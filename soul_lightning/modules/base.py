@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -23,8 +23,9 @@ from soul_lightning.modules.random_state import random_state, set_random_state
 from soul_lightning.modules.references import StreamReferences
 from soul_lightning.modules.refresh import CurvatureRefresh
 from soul_lightning.modules.saliency import Saliency, WeightMask, salient_weights
-from soul_lightning.modules.terms import Term
+from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.forward import label_predictions
+from soul_lightning.networks.joint import JointForward, Request
 from soul_lightning.networks.loading import PretrainedNetwork
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.networks.reference import ReferencePolicyName
@@ -117,6 +118,7 @@ class StreamModule(LightningModule):
         self._mask: WeightMask | None = None
         self._stored_masks: list[Tensor] = []
         self._backward = StepBackward(self)
+        self._joint_forward = JointForward()
         self._random_state: dict[str, Tensor] = {}
         self._refresh = CurvatureRefresh(self, curvature) if curvature is not None else None
 
@@ -249,6 +251,7 @@ class StreamModule(LightningModule):
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.max_grad_norm, norm)
         rate = optimizer.param_groups[0]["lr"]
+        torch.clear_autocast_cache()  # the weights in bfloat16, which nothing reads again
         optimizer.step()
         if self._mask is not None:
             self._mask.put_back()
@@ -314,22 +317,30 @@ class StreamModule(LightningModule):
             )
         return parts[name]
 
-    def term_loss(self, stream: str, batch: Batch, predictions: Predictions | None = None) -> Tensor:
-        """The summed loss of a stream's objective on one micro-batch.
+    def term_loss(self, stream: str, batch: Batch) -> Tensor:
+        """The loss of a stream's objective summed over the units of some rows, without its weight."""
+        (term,) = (term for term in self.terms if term.stream == stream)
+        return self.summed_losses([TermPart(term, batch)])[0]
 
-        Args:
-            stream: The stream.
-            batch: Rows of it.
-            predictions: What the network says about them, where that is known already.
+    def summed_losses(self, parts: Sequence[TermPart]) -> list[Tensor]:
+        """Each part's loss summed over its units, without its weight; one forward pass serves all that can share it."""
+        seen = [part.batch.seen_as(part.term.objective.views) for part in parts]
+        said = {place: part.predictions for place, part in enumerate(parts) if part.predictions is not None}
+        asked = [place for place in range(len(parts)) if place not in said]
+        objectives = [part.term.objective for part in parts]
+        requests = [
+            Request(seen[place], objectives[place].hidden_layer, "every_position" in objectives[place].views)
+            for place in asked
+        ]
+        said |= dict(zip(asked, self.predict(requests), strict=True))
+        return [
+            objective.summed(said[place], self._references(self, part.term.stream, objective, seen[place]))
+            for place, (part, objective) in enumerate(zip(parts, objectives, strict=True))
+        ]
 
-        Returns:
-            The loss summed over its units, without its weight.
-        """
-        (objective,) = (term.objective for term in self.terms if term.stream == stream)
-        seen = batch.seen_as(objective.views)
-        if predictions is None:
-            predictions = self(seen, objective.hidden_layer)
-        return objective.summed(predictions, self._references(self, stream, objective, seen))
+    def predict(self, requests: Sequence[Request]) -> list[Predictions]:
+        """What the network says about the rows of each request, out of one pass."""
+        return self._joint_forward(self.network, requests)
 
     def run_backward(self, loss: Tensor, *, retain_graph: bool) -> None:
         """`manual_backward`, typed: scaled and synchronised as the strategy wants it."""

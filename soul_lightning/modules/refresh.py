@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from soul_lightning.networks.joint import Request
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.optim.intervals import RefreshClock
@@ -86,7 +87,7 @@ class CurvatureRefresh:
         kept: dict[str, Predictions] = {}
         for number, (name, whole, batch) in enumerate(batches, start=1):
             with self._estimator.forward_context():
-                predictions = module(batch.seen_as(("answer",)))
+                (predictions,) = module.predict([Request(batch.seen_as(("answer",)))])
             is_kept = self._estimator.reuses_graph and name in reusable and batch is whole is parts[name][-1]
             if is_kept:
                 kept[name] = predictions

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -35,12 +36,13 @@ def label_predictions(network: nn.Module, batch: Batch, hidden_layer: int | None
     return Predictions.from_logits(
         output.logits,
         batch.labels,
-        None if hidden_layer is None else _hidden_states(getattr(output, "hidden_states", None), hidden_layer),
+        None if hidden_layer is None else hidden_states(getattr(output, "hidden_states", None), hidden_layer),
         {view: label_predictions(network, other, hidden_layer) for view, other in batch.alternatives.items()},
     )
 
 
-def _hidden_states(states: Sequence[Tensor] | None, layer: int) -> Tensor:
+def hidden_states(states: Sequence[Tensor] | None, layer: int) -> Tensor:
+    """[batch, tokens, width] hidden states behind `layer` blocks, from those that a network gave."""
     if states is None:  # transformers records them for model classes that were built, not unpickled, in the process
         raise MisconfigurationError(
             f"hidden layer {layer} is asked for, and the network gives no hidden states; with a spawning strategy "
@@ -54,13 +56,18 @@ def _hidden_states(states: Sequence[Tensor] | None, layer: int) -> Tensor:
     return states[layer]
 
 
+def at_positions(values: Tensor, keep: Tensor) -> Tensor:
+    """[kept, …] those of [batch, tokens, …] values that `keep` names, as in `head_sees_only`."""
+    return values[keep] if keep.dtype == torch.bool else values.flatten(0, 1).index_select(0, keep)
+
+
 @contextmanager
 def head_sees_only(network: nn.Module, keep: Tensor) -> Iterator[None]:
-    """Inside, the language-model head computes logits at the positions `keep` only, flattened in row order.
+    """Inside, the language-model head computes logits at the positions `keep` only.
 
     Args:
         network: A causal language model; one without a head of its own goes on computing all logits.
-        keep: [batch, tokens] boolean.
+        keep: [batch, tokens] boolean, for logits in row order; or [kept] places among the flattened positions.
     """
     find_head = getattr(network, "get_output_embeddings", None)
     head = find_head() if callable(find_head) else None
@@ -69,7 +76,7 @@ def head_sees_only(network: nn.Module, keep: Tensor) -> Iterator[None]:
         return
 
     def select(_head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0][keep], *args[1:])
+        return (at_positions(args[0], keep), *args[1:])
 
     hook = head.register_forward_pre_hook(select)
     try:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
-from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.callbacks.sources import find_network, find_tokenizer
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
 from soul_lightning.run_folder import EXPORT_NAME
-from soul_lightning.scoring.ranks import has_split_weights
+from soul_lightning.sharding import has_split_weights, put_together
 
 
 class HuggingFaceExport(Callback):
@@ -126,7 +122,7 @@ class HuggingFaceExport(Callback):
             return
         assert self._claimed is not None and self._tokenizer is not None
         network = find_network(type(self).__name__, pl_module, self._network_attribute)
-        whole = _put_together(network) if has_split_weights(network) else network
+        whole = put_together(network) if has_split_weights(network) else network
         if trainer.is_global_zero:
             save_pretrained(
                 whole,
@@ -157,19 +153,3 @@ class HuggingFaceExport(Callback):
 
 def _is_trial(trainer: Trainer) -> bool:
     return bool(getattr(trainer, "fast_dev_run", False))
-
-
-def _put_together(network: nn.Module) -> nn.Module:
-    """A copy of a network whose weights are split, on the CPU; every process must call it, and the first alone gets it.
-
-    The others get the network without weights.
-    """
-    assert isinstance(network, PreTrainedModel)
-    weights = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    with torch.device("meta"):  # and fully_shard's subclass makes an object of the class it came from
-        whole: PreTrainedModel = type(network)(copy.deepcopy(network.config))
-    if weights:
-        whole.load_state_dict(weights, assign=True)
-        whole.tie_weights()
-    whole.generation_config = network.generation_config
-    return whole

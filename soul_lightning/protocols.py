@@ -160,7 +160,8 @@ class Batch:
 
     def without_labels(self) -> Batch:
         """The same rows with nothing to predict: for a process that must take part, and has nothing to say."""
-        return replace(self, labels=torch.full_like(self.labels, IGNORE_INDEX))
+        others = {view: other.without_labels() for view, other in self.alternatives.items()}
+        return replace(self, labels=torch.full_like(self.labels, IGNORE_INDEX), alternatives=others)
 
     def split(self, parts: int) -> Iterator[Batch]:
         """At most `parts` micro-batches of neighbouring rows, each cut to its own longest row."""

@@ -13,6 +13,7 @@ from soul_lightning.modules.surgery import Gradients, rectify
 from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.protocols import Batch
+from soul_lightning.sharding import whole
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -98,7 +99,7 @@ class StepBackward:
             return 0.0
         with module.backward_sync(is_last=False):
             module.manual_backward(penalty * weight)
-        return penalty.detach() / module.trainer.world_size
+        return whole(penalty.detach()) / module.trainer.world_size
 
     def _put_sums(self, gradients: Mapping[str, Gradients]) -> None:
         """Set every `.grad` to the sum of the terms' gradients."""

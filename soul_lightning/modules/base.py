@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.backward import StepBackward
+from soul_lightning.modules.distributed import refuse_strategy
 from soul_lightning.modules.guard import StepGuard
 from soul_lightning.modules.random_state import random_state, set_random_state
 from soul_lightning.modules.references import StreamReferences
@@ -32,6 +32,7 @@ from soul_lightning.networks.reference import ReferencePolicyName
 from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.protocols import Batch, Step, View
 from soul_lightning.schedules import LearningRateSchedule
+from soul_lightning.sharding import has_split_weights, reshard, split_like, split_weights, whole
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -68,6 +69,8 @@ class StreamModule(LightningModule):
     """
 
     network: nn.Module
+    needs_whole_weights = False
+    """Whether the module cannot work on weights that lie in parts on several processes."""
 
     def __init__(
         self,
@@ -138,11 +141,13 @@ class StreamModule(LightningModule):
         return self._tokenizer
 
     def configure_model(self) -> None:
-        """Load the network, once."""
+        """Load the network, once; under `ModelParallelStrategy` split its weights over the processes (FSDP2)."""
         if self.source is not None and not hasattr(self, "network"):
             self.network = self.source.load_network()
         if self.saliency is not None:
             self.saliency.freeze_others(self.network)
+        if self.device_mesh is not None:  # ModelParallelStrategy
+            split_weights(self.network, self.device_mesh["data_parallel"])
 
     def views(self) -> Mapping[str, tuple[View, ...]]:
         """Which texts of each stream's rows the objectives read."""
@@ -150,6 +155,7 @@ class StreamModule(LightningModule):
 
     def trainable_parameters(self) -> list[Tensor]:
         """The parameters that train, in the optimizer's order."""
+        reshard(self.network)
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -202,11 +208,7 @@ class StreamModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a Trainer whose strategy or precision the manual loop cannot serve."""
-        if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
-            raise MisconfigurationError(
-                f"trainer.strategy {type(self.trainer.strategy).__name__} splits the weights, which clipping and "
-                f"curvature here do not follow; use ddp"
-            )
+        refuse_strategy(self)
         precision = str(self.trainer.precision)
         if precision not in ("32-true", "64-true", "bf16-mixed"):
             raise MisconfigurationError(
@@ -221,7 +223,9 @@ class StreamModule(LightningModule):
             self._refresh.start()
         if self.saliency is not None and self.saliency.fraction < 1:
             masks = self._stored_masks or salient_weights(self, self.saliency)
-            self._mask = WeightMask(self.trainable_parameters(), [mask.to(self.device) for mask in masks])
+            parameters = self.trainable_parameters()
+            own_masks = [split_like(mask, parameter) for mask, parameter in zip(masks, parameters, strict=True)]
+            self._mask = WeightMask(parameters, own_masks)
         set_random_state(self._random_state, self.device)
         self._random_state = {}
 
@@ -230,13 +234,11 @@ class StreamModule(LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         weights = self.term_weights(min(1.0, self.global_step / self.scheduled_steps))
-        parts = {name: list(batch.split(self.micro_batches)) for name, batch in step.batches.items()}
+        parts = {name: self._micro_batches_of(batch) for name, batch in step.batches.items()}
         totals = self._totals(parts)
         # An estimate reads what it finds in `.grad`: nothing of the step before may stand there.
         self.zero_gradients()
         kept: dict[str, Predictions] = {}
-        own_rows = sum(len(batch) for term in self.terms for batch in self.stream_parts(parts, term.stream))
-        self.rows_seen += own_rows * self.trainer.world_size
         if self._refresh is not None:
             self.curvature_passes += self._refresh.clock.is_due(self.global_step)
             kept = self._refresh(optimizer.optimizer, parts, self._reusable, self.global_step)
@@ -244,7 +246,7 @@ class StreamModule(LightningModule):
         losses = self._backward(parts, totals, weights, kept)
         self.hide_gradients()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
-        if not self.guard.admits(self.global_step, losses, norm):
+        if not self.guard.admits(self.global_step, losses, whole(norm)):
             self.zero_gradients()
             self.log_dict(self._counts)  # the last step may be one that is skipped
             return
@@ -260,7 +262,7 @@ class StreamModule(LightningModule):
         scheduler.step()
         for term in self.terms:
             term.weight.observe(losses[term.stream])
-        self._log(losses, weights, norm, rate, optimizer.optimizer)
+        self._log(losses, weights, whole(norm), rate, optimizer.optimizer)
 
     def validation_step(self, batch: object, batch_idx: int) -> None:
         """Nothing: callbacks measure, and Lightning wants a step for them to do it after."""
@@ -284,22 +286,33 @@ class StreamModule(LightningModule):
 
     def zero_gradients(self) -> None:
         """Free every gradient."""
-        for parameter in self.network.parameters():
+        for parameter in self.trainable_parameters():
             parameter.grad = None
 
     def term_weights(self, progress: float) -> Mapping[str, float]:
         """The weight of each stream at `progress`."""
         return {term.stream: term.weight(progress) for term in self.terms}
 
+    def _micro_batches_of(self, batch: Batch) -> list[Batch]:
+        """The batch in micro-batches; of split weights every process runs as many passes as the others."""
+        parts = list(batch.split(self.micro_batches))
+        if has_split_weights(self.network):
+            nothing = parts[0].rows(parts[0].index.new_zeros(1)).without_labels()
+            parts += [nothing] * (self.micro_batches - len(parts))
+        return parts
+
     def _totals(self, parts: Mapping[str, list[Batch]]) -> dict[str, float]:
-        """Units of each term over all micro-batches and ranks."""
-        counts = []
+        """Units of each term over all micro-batches and ranks; counts the rows with a label."""
+        rows, counts = 0, []
         for term in self.terms:
             batches = self.stream_parts(parts, term.stream)
             objective = term.objective
+            rows += sum(batch.labelled_sequences for batch in batches)
             counts.append(sum(objective.count(batch.seen_as(objective.views)) for batch in batches))
-        total = self.sum_over_ranks(torch.tensor(counts, dtype=torch.float64, device=self.device))
-        return {term.stream: float(value) for term, value in zip(self.terms, total.tolist(), strict=True)}
+        all_counts = torch.tensor([rows, *counts], dtype=torch.float64, device=self.device)
+        all_rows, *totals = self.sum_over_ranks(all_counts).tolist()
+        self.rows_seen += int(all_rows)
+        return {term.stream: total for term, total in zip(self.terms, totals, strict=True)}
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """`values` added up over all processes."""
@@ -401,7 +414,7 @@ class StreamModule(LightningModule):
             "rows_seen": self.rows_seen,
             "curvature_passes": self.curvature_passes,
             "weights": {term.stream: term.weight.state_dict() for term in self.terms},
-            "masks": self._mask.masks if self._mask is not None else [],
+            "masks": [whole(mask) for mask in self._mask.masks] if self._mask is not None else [],
             "refresh": self._refresh.state_dict() if self._refresh is not None else {},
         }
 

@@ -64,6 +64,8 @@ class InfluenceUnlearningModule(StreamModule):
         MisconfigurationError: A setting is out of range.
     """
 
+    needs_whole_weights = True
+
     def __init__(
         self,
         network: PretrainedNetwork | PreTrainedModel,

@@ -17,6 +17,7 @@ from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.optim.intervals import RefreshClock
 from soul_lightning.optim.sophia import CurvatureStatistics
 from soul_lightning.protocols import Batch
+from soul_lightning.sharding import whole
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -85,10 +86,10 @@ class CurvatureRefresh:
             return {}
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         kept: dict[str, Predictions] = {}
-        for number, (name, whole, batch) in enumerate(batches, start=1):
+        for number, (name, unsampled, batch) in enumerate(batches, start=1):
             with self._estimator.forward_context():
                 (predictions,) = module.predict([Request(batch.seen_as(("answer",)))])
-            is_kept = self._estimator.reuses_graph and name in reusable and batch is whole is parts[name][-1]
+            is_kept = self._estimator.reuses_graph and name in reusable and batch is unsampled is parts[name][-1]
             if is_kept:
                 kept[name] = predictions
             # Two streams number their rows alike, and must not draw alike.
@@ -141,7 +142,7 @@ class CurvatureRefresh:
     @staticmethod
     def _gradients_are_finite(module: StreamModule, step: int) -> bool:
         gradients = [p.grad for p in module.network.parameters() if p.grad is not None]
-        if bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        if bool(torch.isfinite(whole(torch.nn.utils.get_total_norm(gradients)))):
             return True
         rank_zero_warn(f"optimizer step {step}: the curvature estimate is not finite and is left out")
         return False

@@ -16,6 +16,7 @@ from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import GaussNewtonBartlett
 from soul_lightning.protocols import SuppliesStreams
+from soul_lightning.sharding import here, whole
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -80,7 +81,7 @@ class WeightMask:
 
     Args:
         parameters: The parameters that train.
-        masks: True where a weight trains; the shapes of `parameters`.
+        masks: True where a weight trains; the shapes of `parameters`, split as they are.
     """
 
     def __init__(self, parameters: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
@@ -92,13 +93,14 @@ class WeightMask:
         """Zero the gradient of every weight that is held."""
         for parameter, mask in zip(self._parameters, self.masks, strict=True):
             if parameter.grad is not None:
-                parameter.grad.mul_(mask)
+                here(parameter.grad).mul_(here(mask))
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Undo whatever the optimizer did to a weight that is held."""
         for parameter, mask, initial in zip(self._parameters, self.masks, self._initial, strict=True):
-            parameter.copy_(torch.where(mask, parameter, initial))
+            own = here(parameter)
+            own.copy_(torch.where(here(mask), own, here(initial)))
 
 
 def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:
@@ -107,7 +109,7 @@ def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:
     Every rank scores the same rows, so that nothing has to be exchanged.
 
     Returns:
-        One boolean mask a parameter, true where the weight trains.
+        One boolean mask a parameter, true where the weight trains; whole where the weights are split.
 
     Raises:
         MisconfigurationError: There is no forget objective, or no forget stream to read.
@@ -151,7 +153,7 @@ def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:
 def _taken(parameter: Tensor) -> Tensor:
     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     parameter.grad = None
-    return gradient
+    return whole(gradient)
 
 
 def largest(scores: Sequence[Tensor], fraction: float) -> list[Tensor]:

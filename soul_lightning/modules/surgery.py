@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from soul_lightning.sharding import SumOverWeights, here
+
 Gradients = list[Tensor | None]
 
 
@@ -34,9 +36,8 @@ def rectify(forget: Gradients, retain: Gradients) -> float:
 
 
 def _inner(first: Gradients, second: Gradients) -> float:
-    products = [
-        torch.sum(a.double() * b.double())
-        for a, b in zip(first, second, strict=True)
-        if a is not None and b is not None
-    ]
-    return float(torch.stack(products).sum()) if products else 0.0
+    products = SumOverWeights(1)
+    for a, b in zip(first, second, strict=True):
+        if a is not None and b is not None:
+            products.add(a, torch.sum(here(a).double() * here(b).double()))
+    return products.total()[0]

@@ -48,6 +48,8 @@ class TaskVectorModule(StreamModule):
         MisconfigurationError: There is no α.
     """
 
+    needs_whole_weights = True
+
     def __init__(
         self,
         network: PretrainedNetwork | PreTrainedModel,

@@ -16,6 +16,7 @@ from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions, Reference
 from soul_lightning.protocols import Batch
+from soul_lightning.sharding import has_split_weights, reshard, split_copy, split_like, whole
 
 ReferencePolicyName = Literal["auto", "cached_log_probs", "top_k_logits", "frozen_copy", "adapters_off"]
 """`auto` takes `adapters_off` under LoRA, `cached_log_probs` where they suffice, else `frozen_copy`. `top_k_logits`
@@ -51,7 +52,8 @@ class FrozenCopy(ReferencePolicy):
     name = "frozen_copy"
 
     def __init__(self, network: nn.Module, hidden_layer: int | None = None) -> None:
-        self._network = copy.deepcopy(network).eval().requires_grad_(False)
+        twin = split_copy(network) if has_split_weights(network) else copy.deepcopy(network)
+        self._network = twin.eval().requires_grad_(False)
         self._hidden_layer = hidden_layer
 
     @torch.no_grad()
@@ -60,12 +62,15 @@ class FrozenCopy(ReferencePolicy):
         return as_reference(label_predictions(self._network, batch, self._hidden_layer))
 
     def state(self) -> dict[str, Any]:
-        """The copy's weights."""
-        return dict(self._network.state_dict())
+        """The copy's weights; every process must call it where they are split."""
+        reshard(self._network)
+        return {name: whole(value) for name, value in self._network.state_dict().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load the weights of c; the network they were copied from has moved on."""
-        self._network.load_state_dict(state)
+        reshard(self._network)
+        targets = self._network.state_dict()
+        self._network.load_state_dict({name: split_like(value, targets[name]) for name, value in state.items()})
 
 
 @runtime_checkable
@@ -104,8 +109,8 @@ class AdaptersOff(ReferencePolicy):
 
 def trained_adapter(network: nn.Module) -> str | None:
     """The name of an adapter weight that makes a LoRA network differ from its base model; none where nothing does."""
-    factors = (name for name, parameter in network.named_parameters() if "lora_B" in name and bool(parameter.any()))
-    return next(factors, None)
+    factors = ((name, whole(parameter.detach())) for name, parameter in network.named_parameters() if "lora_B" in name)
+    return next((name for name, values in factors if bool(values.any())), None)
 
 
 def as_reference(predictions: Predictions) -> Reference:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.optim.parameterwise import ParameterwiseOptimizer
+from soul_lightning.sharding import here
 
 
 class Lion(ParameterwiseOptimizer):
@@ -45,8 +46,8 @@ class Lion(ParameterwiseOptimizer):
     def step_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """The formulas above."""
         keep, decay_of_momentum = group["betas"]
-        gradient = gradient.to(torch.float32)
-        momentum = self.float32_state(parameter, "momentum")["momentum"]
+        gradient, weight = gradient.to(torch.float32), here(parameter)
+        (momentum,) = self.float32_state(parameter, "momentum")
         direction = torch.lerp(gradient, momentum, keep).sign_()
-        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"])
+        weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"])
         momentum.lerp_(gradient, 1 - decay_of_momentum)

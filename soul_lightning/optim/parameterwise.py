@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from soul_lightning.sharding import here
+
 
 class ParameterwiseOptimizer(Optimizer):
     """An optimizer whose update of a parameter reads that parameter alone."""
@@ -35,19 +37,23 @@ class ParameterwiseOptimizer(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self.step_parameter(parameter, parameter.grad, group)
+                    self.step_parameter(parameter, here(parameter.grad), group)
+        self.end_step()
         return loss
 
     def begin_step(self) -> None:
         """Called before the first parameter of a step."""
 
+    def end_step(self) -> None:
+        """Called after the last parameter of a step."""
+
     @abstractmethod
     def step_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Move one parameter.
+        """Move one parameter, or the part of it that lies `here`.
 
         Args:
             parameter: Changed in place.
-            gradient: Its gradient.
+            gradient: The gradient of what lies here.
             group: Its hyperparameters.
         """
 
@@ -61,9 +67,9 @@ class ParameterwiseOptimizer(Optimizer):
                 if isinstance(value, Tensor):
                     self.state[parameter][name] = value.to(parameter.device, torch.float32, copy=True)
 
-    def float32_state(self, parameter: Tensor, *names: str) -> dict[str, Any]:
-        """The parameter's state; at first, zeros in float32 under these names."""
+    def float32_state(self, parameter: Tensor, *names: str) -> list[Tensor]:
+        """What lies here of the parameter's state under these names; at first, zeros in float32."""
         state: dict[str, Any] = self.state[parameter]
         if not state:
             state.update({name: torch.zeros_like(parameter, dtype=torch.float32) for name in names})
-        return state
+        return [here(state[name]) for name in names]

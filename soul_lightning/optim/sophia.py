@@ -12,6 +12,7 @@ from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.optim.parameterwise import ParameterwiseOptimizer
+from soul_lightning.sharding import SumOverWeights, here
 
 CHUNK_ELEMENTS = 131_072
 """Elements handled at a time on a CPU: a float32 chunk of each operand stays in the cache, where whole tensors go
@@ -85,15 +86,18 @@ class Sophia(ParameterwiseOptimizer):
 
     def begin_step(self) -> None:
         """Count anew."""
-        self._clipped: dict[torch.device, Tensor] = {}
-        self._coordinates = 0
+        self._counts = SumOverWeights(2)
+        self._win_rate = 0.0
 
     def step_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """The formulas above, on a CPU chunk by chunk."""
-        state = self._state_of(parameter)
-        count = self._clipped.setdefault(parameter.device, torch.zeros((), device=parameter.device).double())
-        count += _step_in_chunks(parameter, gradient, state["momentum"], state["curvature"], group)
-        self._coordinates += parameter.numel()
+        weight, (momentum, curvature) = here(parameter), self._state_of(parameter)
+        self._counts.add(parameter, _step_in_chunks(weight, gradient, momentum, curvature, group), weight.numel())
+
+    def end_step(self) -> None:
+        """Find the win rate."""
+        clipped, coordinates = self._counts.total()
+        self._win_rate = 1 - clipped / coordinates if coordinates else 0.0
 
     @property
     def win_rate(self) -> float:
@@ -101,7 +105,7 @@ class Sophia(ParameterwiseOptimizer):
 
         Healthy between 0.1 and 0.5. A coordinate that never had a gradient is not clipped.
         """
-        return 1 - sum(map(float, self._clipped.values())) / self._coordinates if self._coordinates else 0.0
+        return self._win_rate
 
     def update_curvature(self, scale: float) -> CurvatureStatistics:
         """Fold ĥ = scale · grad² of each parameter into h, and free the gradient.
@@ -120,38 +124,40 @@ class Sophia(ParameterwiseOptimizer):
         """Fold a fresh estimate of each parameter into h, and free what stands in `.grad`.
 
         Args:
-            estimate: (number of the parameter, its `.grad`) → ĥ in float32, see `CurvatureEstimator.estimate`.
+            estimate: (number of the parameter, what lies here of its `.grad`) → ĥ in float32, see
+                `CurvatureEstimator.estimate`.
 
         Returns:
             The norm of h and how far it stands from the fresh estimate.
         """
-        square, total, fresh, before = 0.0, 0.0, 0.0, 0.0
+        sums = SumOverWeights(4)
         numbered = enumerate((group, parameter) for group in self.param_groups for parameter in group["params"])
         for number, (group, parameter) in numbered:
             if parameter.grad is None:
                 continue
-            estimated = estimate(number, parameter.grad)
+            estimated = estimate(number, here(parameter.grad))
             parameter.grad = None
-            state = self._state_of(parameter)
-            curvature = state["curvature"]
-            before += float(curvature.sum(dtype=torch.float64))
+            _, curvature = self._state_of(parameter)
+            state = self.state[parameter]
+            before = curvature.sum(dtype=torch.float64)
             if state["refreshes"] == 0 and group["curvature_init"] == "first":
                 curvature.copy_(estimated)
             else:
                 curvature.mul_(group["betas"][1]).add_(estimated, alpha=1 - group["betas"][1])
             state["refreshes"] += 1
-            fresh += float(estimated.sum(dtype=torch.float64))
-            total += float(curvature.sum(dtype=torch.float64))
-            square += float(curvature.norm()) ** 2
+            fresh, after = estimated.sum(dtype=torch.float64), curvature.sum(dtype=torch.float64)
+            sums.add(parameter, curvature.norm().double().square(), after, fresh, before)
+        square, total, fresh_total, before_total = sums.total()
         return CurvatureStatistics(
             norm=square**0.5,
-            sum_ratio=total / fresh if fresh else 1.0,
-            drift=abs(math.log(fresh / before)) if fresh > 0 and before > 0 else math.inf,
+            sum_ratio=total / fresh_total if fresh_total else 1.0,
+            drift=abs(math.log(fresh_total / before_total)) if fresh_total > 0 and before_total > 0 else math.inf,
         )
 
-    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+    def _state_of(self, parameter: Tensor) -> list[Tensor]:
+        """What lies here of momentum and curvature."""
         state = self.float32_state(parameter, "momentum", "curvature")
-        state.setdefault("refreshes", 0)
+        self.state[parameter].setdefault("refreshes", 0)
         return state
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.optim.parameterwise import ParameterwiseOptimizer
+from soul_lightning.sharding import here
 
 
 class SoulReleaseSophia(ParameterwiseOptimizer):
@@ -52,12 +53,11 @@ class SoulReleaseSophia(ParameterwiseOptimizer):
 
     def step_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """The formulas above."""
-        gradient = gradient.to(torch.float32)
-        state = self.float32_state(parameter, "momentum", "square")
+        gradient, weight = gradient.to(torch.float32), here(parameter)
+        momentum, square = self.float32_state(parameter, "momentum", "square")
         beta1, beta2 = group["betas"]
-        momentum, square = state["momentum"], state["square"]
         for _ in range(2):
             momentum.mul_(beta1).add_(gradient, alpha=1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         ratio = momentum / (square * (group["rho"] * group["bs"])).add_(1e-15)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(ratio.clamp_(-1, 1), alpha=-group["lr"])
+        weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(ratio.clamp_(-1, 1), alpha=-group["lr"])

@@ -11,7 +11,7 @@ from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import full_precision
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
-from soul_lightning.scoring.ranks import has_split_weights
+from soul_lightning.sharding import has_split_weights
 
 
 def gradient_norms(adapter: CausalLMAdapter, probe: Probe, max_tokens: int = 512) -> dict[int, float]:

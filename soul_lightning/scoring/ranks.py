@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+
+from soul_lightning.sharding import has_split_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -54,11 +54,3 @@ class Ranks:
         parts: list[Mapping[int, Result] | None] = [None] * self.size
         dist.all_gather_object(parts, dict(results))
         return {place: result for part in parts if part is not None for place, result in part.items()}
-
-
-def has_split_weights(network: nn.Module) -> bool:
-    """Whether the weights of `network` lie in parts on several processes (FSDP2, tensor parallelism)."""
-    # After a forward pass FSDP2 leaves the weights of its root whole until the next backward pass.
-    return any(isinstance(module, FSDPModule) for module in network.modules()) or any(
-        isinstance(parameter, DTensor) for parameter in network.parameters()
-    )

@@ -4,12 +4,10 @@ import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.optim import SGD, AdamW
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -408,13 +406,6 @@ def test_wrong_pairs_are_refused_in_one_sentence(tokenizer: PreTrainedTokenizerF
         train(half, tmp_path)
     with pytest.raises(MisconfigurationError, match="supplies the streams retain"):
         make_trainer(tmp_path).fit(build(), datamodule=TinyDataModule(streams=("retain",)))
-
-
-def test_a_strategy_that_splits_the_weights_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    module = UnlearningModule(make_network(len(tokenizer)), NPO(), tokenizer=tokenizer)
-    module.trainer = SimpleNamespace(strategy=ModelParallelStrategy(), precision="32-true")  # type: ignore[assignment]
-    with pytest.raises(MisconfigurationError, match="ModelParallelStrategy splits the weights"):
-        module.setup("fit")
 
 
 def test_bf16_mixed_trains_float32_weights(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.gradient_norms import gradient_norms
-from soul_lightning.scoring.ranks import Ranks, Result, has_split_weights
+from soul_lightning.scoring.ranks import Ranks, Result
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.scoring.scorer import Scorer
+from soul_lightning.sharding import has_split_weights
 from tests.conftest import FORGET, PLAIN, RETAIN, as_examples, make_network, make_trainer
 
 CONTEXTS = ("who plays the harp ? dina . ", "where does cora live ? oslo . ")

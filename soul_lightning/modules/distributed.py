@@ -1,0 +1,44 @@
+"""Which of Lightning's strategies the manual loop can serve, and with what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+
+from soul_lightning.exceptions import MisconfigurationError
+
+if TYPE_CHECKING:
+    from soul_lightning.modules.base import StreamModule
+
+
+def refuse_strategy(module: StreamModule) -> None:
+    """Check the strategy of the module's Trainer.
+
+    Raises:
+        MisconfigurationError: It splits the weights in a way that the loop, or what the module does, cannot follow.
+    """
+    strategy = module.trainer.strategy
+    name = type(strategy).__name__
+    if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy):
+        raise MisconfigurationError(
+            f"trainer.strategy {name} hides the gradients that clipping and curvature read; "
+            f"use ModelParallelStrategy (FSDP2), which splits weights, gradients and optimizer states too, or ddp"
+        )
+    if not isinstance(strategy, ModelParallelStrategy):
+        return
+    if module.device_mesh is not None and module.device_mesh["tensor_parallel"].size() > 1:
+        raise MisconfigurationError(
+            f"trainer.strategy {name} splits single matrices over {module.device_mesh['tensor_parallel'].size()} "
+            f"processes, which is not built here; set its tensor_parallel_size to 1 and data_parallel_size to the "
+            f"number of processes"
+        )
+    if module.needs_whole_weights:
+        raise MisconfigurationError(
+            f"{type(module).__name__} reads whole weights, and trainer.strategy {name} splits them; use ddp"
+        )
+    if module.curvature is not None and not module.curvature.reuses_graph:
+        raise MisconfigurationError(
+            f"{type(module.curvature).__name__} differentiates twice, which the split weights of trainer.strategy "
+            f"{name} do not allow; use GaussNewtonBartlett, or ddp"
+        )

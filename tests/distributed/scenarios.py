@@ -1,0 +1,130 @@
+"""What is trained on one and on two processes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from soul_lightning import GaussNewtonBartlett, Hutchinson, Sophia, UnlearningModule
+from soul_lightning.callbacks import MembershipInference, Memorization, Restoration, Utility
+from soul_lightning.modules.base import StreamModule
+from soul_lightning.modules.saliency import Saliency
+from soul_lightning.networks.loading import LoraSettings, _add_lora
+from soul_lightning.objectives import L1, NPO, RMU, CrossEntropy, KLDivergence, RMURetention
+from soul_lightning.optim import AdaptiveInterval, Lion
+from tests.conftest import make_network
+
+second_order: Any = partial(Sophia, lr=1e-4, rho=0.4)
+"""The rate bounds what rounding can become where momentum and curvature are both next to nothing."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run on 5 forget and 8 retain rows.
+
+    Attributes:
+        module: Makes the module.
+        batch_size: Rows of each stream in a step, over all processes; passes over 5 rows end unevenly.
+        callbacks: What measures after each epoch.
+        splits: Whether it can run with its weights split.
+        ddp: Lightning's name of the strategy that keeps them whole.
+    """
+
+    module: Callable[[PreTrainedTokenizerFast], StreamModule]
+    batch_size: int = 4
+    callbacks: Callable[[], list[Callback]] = list
+    splits: bool = True
+    ddp: str = "ddp"
+
+
+def npo_with_sophia(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """Cached reference, Gauss-Newton-Bartlett, micro-batches."""
+    return UnlearningModule(
+        make_network(len(tokenizer)),
+        NPO(0.5, "token"),
+        CrossEntropy(),
+        optimizer=second_order,
+        curvature=GaussNewtonBartlett(interval_steps=2),
+        micro_batches=2,
+        tokenizer=tokenizer,
+    )
+
+
+def masked_surgery(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """A frozen copy, a price on weights, surgery, a saliency mask, and clipping that bites."""
+    return UnlearningModule(
+        make_network(len(tokenizer)),
+        NPO(0.5),
+        KLDivergence(),
+        gradient_surgery="gru",
+        saliency=Saliency(0.5),
+        max_grad_norm=0.05,
+        optimizer=partial(Lion, lr=1e-3),
+        tokenizer=tokenizer,
+    )
+
+
+def sparse(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """A term in the weights themselves."""
+    return UnlearningModule(make_network(len(tokenizer)), NPO(0.5), L1(1e-3), tokenizer=tokenizer)
+
+
+def adapters(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """LoRA, whose reference is the network without it; the curvature of both streams, a part of the rows."""
+    torch.manual_seed(0)  # of the adapters
+    return UnlearningModule(
+        cast("PreTrainedModel", _add_lora(make_network(len(tokenizer)), LoraSettings(r=4))),
+        NPO(0.5),
+        KLDivergence(),
+        optimizer=second_order,
+        curvature=GaussNewtonBartlett(1, source="both", fraction=0.7),
+        tokenizer=tokenizer,
+    )
+
+
+def hidden_states(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """Hidden states of the network and of a frozen copy."""
+    return UnlearningModule(
+        make_network(len(tokenizer)),
+        RMU(layer=1, steering_coefficient=2.0),
+        RMURetention(layer=1),
+        optimizer=second_order,
+        curvature=GaussNewtonBartlett(AdaptiveInterval(1, 4)),
+        tokenizer=tokenizer,
+    )
+
+
+def hessian(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """The Hessian's diagonal, of both streams, in micro-batches."""
+    return UnlearningModule(
+        make_network(len(tokenizer)),
+        NPO(0.5),
+        CrossEntropy(),
+        optimizer=second_order,
+        curvature=Hutchinson(2, source="both", fraction=0.7),
+        micro_batches=2,
+        tokenizer=tokenizer,
+    )
+
+
+def measured() -> list[Callback]:
+    """Metrics of every kind: answers, likelihoods, attacks."""
+    return [Restoration(max_new_tokens=4), Memorization(), MembershipInference(), Utility()]
+
+
+SCENARIOS = {
+    "npo_with_sophia": Scenario(npo_with_sophia, callbacks=measured),
+    "lone_rows": Scenario(npo_with_sophia, batch_size=2),
+    "masked_surgery": Scenario(masked_surgery),
+    "sparse": Scenario(sparse),
+    "adapters": Scenario(adapters),
+    "hidden_states": Scenario(hidden_states, ddp="ddp_find_unused_parameters_true"),
+    "hessian": Scenario(hessian, splits=False),
+}
+"""`lone_rows`: the last step of a pass has one row, and the second process none."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.callbacks.sources import find_network, find_tokenizer
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
 from soul_lightning.run_folder import EXPORT_NAME
-from soul_lightning.sharding import has_split_weights, put_together
+from soul_lightning.sharding import has_split_weights, put_together, refuse_foreign
 
 
 class HuggingFaceExport(Callback):
@@ -87,11 +87,8 @@ class HuggingFaceExport(Callback):
                 f"{kind}: trainer.strategy {type(trainer.strategy).__name__} splits the weights in a way that is not "
                 f"put together here; use ModelParallelStrategy or ddp, or export from a checkpoint"
             )
-        if has_split_weights(network) and not isinstance(network, PreTrainedModel):
-            raise MisconfigurationError(
-                f"{kind}: the weights of a {type(network).__name__} cannot be put together where they are split over "
-                f"processes; train a plain Hugging Face model, use ddp, or remove the callback"
-            )
+        if has_split_weights(network):
+            refuse_foreign(network)
         self._tokenizer = find_tokenizer(kind, trainer, pl_module, self._own_tokenizer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,7 +119,7 @@ class HuggingFaceExport(Callback):
             return
         assert self._claimed is not None and self._tokenizer is not None
         network = find_network(type(self).__name__, pl_module, self._network_attribute)
-        whole = put_together(network) if has_split_weights(network) else network
+        whole = put_together(network)
         if trainer.is_global_zero:
             save_pretrained(
                 whole,

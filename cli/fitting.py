@@ -30,6 +30,7 @@ from soul_lightning.run_folder import (
     write_summary,
     write_text,
 )
+from soul_lightning.sharding import put_together
 
 Arguments = Sequence[str] | Mapping[str, Any]
 """Command line arguments, or the configuration itself."""
@@ -202,10 +203,11 @@ def fit(
         **(extra or {}),
         **summarize(trainer),
     }
+    network = put_together(cli.model.network)
     if trainer.is_global_zero:
         if exported is not None:
             merges = cli.model.source is None or cli.model.source.lora is None or cli.model.source.lora.merge_when_saved
-            save_pretrained(cli.model.network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True)
+            save_pretrained(network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True)
         write_summary(cli.run_folder, summary)
     return FitResult(cli.run_folder, summary, exported)
 

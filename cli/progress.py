@@ -75,7 +75,7 @@ class StepProgressBar(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """One step on."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=trainer.global_step, losses=losses(trainer))
+            self._progress.update(self._task, completed=trainer.global_step, losses=losses(pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Off a terminal: a line."""
@@ -85,7 +85,7 @@ class StepProgressBar(ProgressBar):
         rate = done / max(1e-9, time.monotonic() - self._started_at)
         total = self._total(trainer)
         left = (total - trainer.global_step) / rate if total is not None and rate > 0 else None
-        parts = (self._epoch(trainer), f"{trainer.global_step} steps", timing(rate, left), losses(trainer))
+        parts = (self._epoch(trainer), f"{trainer.global_step} steps", timing(rate, left), losses(pl_module))
         error_console().print(", ".join(part for part in parts if part), highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,8 +161,9 @@ def timing(rate: float | None, seconds_left: float | None, unit: str = "steps") 
     return ", ".join(parts)
 
 
-def losses(trainer: Trainer) -> str:
-    """The streams' losses as `forget 0.123 retain 1.23`."""
-    metrics = trainer.callback_metrics
-    names = [name for name in metrics if name.startswith("train/") and name.endswith("_loss")]
-    return " ".join(f"{name[len('train/') : -len('_loss')]} {float(metrics[name]):.3g}" for name in names)
+def losses(module: LightningModule) -> str:
+    """The streams' losses as `forget 0.123 retain 1.23`.
+
+    Not from `trainer.callback_metrics`, which waits for every process, and the bar is shown by the first alone.
+    """
+    return " ".join(f"{stream} {loss:.3g}" for stream, loss in getattr(module, "losses", {}).items())

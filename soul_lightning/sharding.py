@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -104,48 +104,76 @@ class SumOverWeights:
         return found
 
 
-def empty_like(network: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same class and configuration without memory for its weights."""
-    with torch.device("meta"):  # and fully_shard's subclass makes an object of the class it came from
-        twin: PreTrainedModel = type(network)(copy.deepcopy(network.config))
-    return twin
+def refuse_foreign(network: nn.Module) -> None:
+    """Check that a network whose weights are split could be built anew.
+
+    Raises:
+        MisconfigurationError: It is neither a Hugging Face model nor one with adapters.
+    """
+    if not isinstance(network, PreTrainedModel) and not isinstance(getattr(network, "peft_config", None), Mapping):
+        raise MisconfigurationError(
+            f"a {type(network).__name__} whose weights are split over processes can be neither copied nor exported; "
+            f"train a Hugging Face model, with or without LoRA, or use ddp"
+        )
+
+
+def _empty_twin(network: nn.Module) -> nn.Module:
+    """A model of the same class and configuration, adapters included, without memory for its weights."""
+    refuse_foreign(network)
+    if isinstance(network, PreTrainedModel):
+        with torch.device("meta"):  # and fully_shard's subclass makes an object of the class it came from
+            twin: PreTrainedModel = type(network)(copy.deepcopy(network.config))
+        twin.generation_config = network.generation_config
+        return twin
+    from peft import PeftModel, get_peft_model
+
+    assert isinstance(network, PeftModel)
+    (settings,) = network.peft_config.values()
+    base = _empty_twin(network.get_base_model())
+    with torch.device("meta"):
+        adapted: nn.Module = get_peft_model(base, copy.deepcopy(settings))
+    return adapted
 
 
 def put_together(network: nn.Module) -> nn.Module:
-    """A copy of a network whose weights are split, on the CPU; every process must call it, and the first alone gets it.
+    """The network, or where its weights are split a copy on the CPU; every process must call it.
 
-    The others get the network without weights.
+    The first process alone gets the copy, the others a network without weights.
+
+    Raises:
+        MisconfigurationError: The weights are split, and it is neither a Hugging Face model nor one with adapters.
     """
-    assert isinstance(network, PreTrainedModel)
+    if not has_split_weights(network):
+        return network
+    twin = _empty_twin(network)
     weights = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    twin = empty_like(network)
     if weights:
         twin.load_state_dict(weights, assign=True)
-        twin.tie_weights()
-    twin.generation_config = network.generation_config
+        _tie(twin)
     return twin
 
 
 @torch.no_grad()
-def split_copy(network: nn.Module) -> PreTrainedModel:
+def split_copy(network: nn.Module) -> nn.Module:
     """A copy of a network whose weights are split, split alike; every process must call it.
 
     Raises:
-        MisconfigurationError: It is no plain Hugging Face model.
+        MisconfigurationError: It is neither a Hugging Face model nor one with adapters.
     """
-    if not isinstance(network, PreTrainedModel):
-        raise MisconfigurationError(
-            f"a {type(network).__name__} whose weights are split over processes cannot be copied as a reference; "
-            f"with LoRA set reference_policy to 'adapters_off', else train a plain Hugging Face model, or use ddp"
-        )
     reshard(network)
-    twin = empty_like(network)
+    twin = _empty_twin(network)
     parameter = next(network.parameters())
     assert isinstance(parameter, DTensor)
     split_weights(twin, parameter.device_mesh)
     twin.to_empty(device=parameter.to_local().device)
-    twin.tie_weights()
+    _tie(twin)
     for own, other in ((twin.parameters(), network.parameters()), (twin.buffers(), network.buffers())):
         for target, source in zip(own, other, strict=True):
             here(target).copy_(here(source))
     return twin
+
+
+def _tie(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, PreTrainedModel):
+            module.tie_weights()

@@ -116,6 +116,7 @@ class StreamModule(LightningModule):
         self.guard = StepGuard(max_skipped_steps)
         self.rows_seen = 0
         self.curvature_passes = 0
+        self.losses: dict[str, float] = {}  # of each stream at the last step, over all ranks
         self._tokenizer = tokenizer
         self._references = StreamReferences(reference_policy, reference_top_k)
         self._mask: WeightMask | None = None
@@ -243,7 +244,7 @@ class StreamModule(LightningModule):
             self.curvature_passes += self._refresh.clock.is_due(self.global_step)
             kept = self._refresh(optimizer.optimizer, parts, self._reusable, self.global_step)
             self.zero_gradients()
-        losses = self._backward(parts, totals, weights, kept)
+        self.losses = losses = self._backward(parts, totals, weights, kept)
         self.hide_gradients()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         if not self.guard.admits(self.global_step, losses, whole(norm)):

@@ -12,6 +12,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import PretrainedNetwork
@@ -92,10 +93,13 @@ def _network_settings(checkpoint: Path, config: Path | None) -> PretrainedNetwor
         raise MisconfigurationError(
             f"{str(path)!r} has no model.init_args.network; name a run's config.yaml"
         ) from error
+    restrict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=PretrainedNetwork)
     with as_sentences():
-        parsed: PretrainedNetwork = parser.instantiate_classes(parser.parse_object({"network": network})).network
+        given = parser.parse_object({"network": network})
+        refuse_undeclared(parser, given)
+        parsed: PretrainedNetwork = parser.instantiate_classes(given).network
     return parsed
 
 

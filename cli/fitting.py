@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from soul_lightning.cli.chatter import tame
+from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
 from soul_lightning.cli.summary import config_hash, summarize
@@ -81,6 +82,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, args: Arguments, recipe: str, folder: Path | None = None, instantiate: bool = True) -> None:
         tame()
+        restrict_parsing()
         import_rooms()
         self.recipe = recipe
         self.run_folder = folder
@@ -113,6 +115,7 @@ class FitCLI(LightningCLI):
                 f"the run has no {' and no '.join(missing)}; give a recipe with --config, "
                 f"or --{missing[0]} CLASS (see soul-lightning fit --help)"
             )
+        refuse_undeclared(parser, self.config)
 
     def before_instantiate_classes(self) -> None:
         """Settle the run folder, and refuse one that holds another run, before anything is loaded."""

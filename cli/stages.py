@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -352,6 +353,9 @@ def _path(text: str) -> Path | None:
     module, _, name = text.rpartition(".")
     if module.startswith("soul_lightning") or not all(part.isidentifier() for part in (name, *module.split("."))):
         return None  # this package's own code is hashed as a whole
+    package = module.rpartition(".")[0]
+    if package and package not in sys.modules:
+        return None  # parsing has imported what is a class, and looking for other texts would import their packages
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):

@@ -1,9 +1,9 @@
 """What a configuration may build: subclasses of the types that the code declares, and nothing else.
 
 jsonargparse holds a `class_path` against the declared type where that is a class. Three doors stay open: a value of
-type `Any` or `object`, in which any class may be named; a `Callable`, for which any class with a `__call__` will do; and
-a function in place of a class, which is called with arguments of the configuration's choice. They are shut here, on the
-parsed configuration, before anything is built.
+type `Any` or `object`, in which any class may be named; a `Callable`, for which any class with a `__call__` will do;
+and a function in place of a class, which is called with arguments of the configuration's choice. They are shut here, on
+the parsed configuration, before anything is built.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def faults(text: str) -> Iterator[str]:
         spread = given.get(None, "")
         if name in ALWAYS:
             yield name
-        elif name.endswith("torch.load") and given.get("weights_only") != "True" and "'weights_only': True" not in spread:
+        elif (
+            name.endswith("torch.load") and given.get("weights_only") != "True" and "'weights_only': True" not in spread
+        ):
             yield name
         elif name in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False":
             yield name

@@ -62,7 +62,7 @@ def test_export_loads_with_the_weights_of_the_checkpoint(
     folder = only_run(tmp_path)
     exported = AutoModelForCausalLM.from_pretrained(folder / "export").state_dict()
     assert AutoTokenizer.from_pretrained(folder / "export")("ada lives in")["input_ids"]
-    assert {path.suffix for path in (folder / "export").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (folder / "export").iterdir()} == {".json", ".md", ".safetensors"}
     (checkpoint,) = folder.glob("checkpoints/*.ckpt")
     trained = torch.load(checkpoint, weights_only=True)["state_dict"]
     before = AutoModelForCausalLM.from_pretrained(model_folder).state_dict()

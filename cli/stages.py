@@ -30,7 +30,7 @@ NAMED_SECTIONS = ("stages", "objectives", "optimizers")
 """Keys below which names stand that a recipe chose: an override must not misspell one into a new one."""
 STAGE_KEYS = ("pretrained", "shared", "repair")
 """Keys of a stage that are no settings of `fit`."""
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w[\w.-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,8 @@ def check_name(name: Any, what: str) -> None:
     """
     if not _NAME.fullmatch(str(name)):
         raise MisconfigurationError(
-            f"{what} cannot be called {name!r}; begin with a letter or a digit, and go on with letters, digits, "
-            f"'.', '_' and '-'"
+            f"{what} cannot be called {name!r:.60}; begin with a letter or a digit, and go on with letters, digits, "
+            f"'.', '_' and '-', 200 characters at most"
         )
 
 

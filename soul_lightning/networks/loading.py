@@ -148,12 +148,11 @@ def resolve_source(name_or_path: str) -> str:
     """
     if name_or_path.startswith(PACKAGED_PREFIX):
         name = name_or_path.removeprefix(PACKAGED_PREFIX)
-        folder = Path(str(resources.files("soul_lightning.networks"))) / "packaged" / name
-        if not (folder / "config.json").is_file():
+        if name not in packaged_models():
             raise MisconfigurationError(
                 f"no packaged model is called {name!r}; there are: {', '.join(packaged_models()) or 'none'}"
             )
-        return str(folder)
+        return str(Path(str(resources.files("soul_lightning.networks"))) / "packaged" / name)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", "tokenizer_config.json", "adapter_config.json")):

@@ -162,7 +162,9 @@ def find_documents(folder: Path, corruption: str) -> Path:
     Raises:
         MisconfigurationError: Nowhere, or the name leads out of the folder.
     """
-    check_file_name(corruption, "RestorDataModule: corruption")
+    if not Path(corruption).is_absolute():  # which names a file of the user's, wherever it lies
+        for part in corruption.split("/"):
+            check_file_name(part, "RestorDataModule: corruption")
     names = [corruption, f"{corruption}.json", f"mix_{corruption}.json", f"{corruption}_dset.json"]
     folders = list(dict.fromkeys(folder / root / inner for root in _ROOTS for inner in _DOCUMENT_FOLDERS))
     for place in folders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -35,8 +35,8 @@ def test_a_name_that_leads_elsewhere_is_refused_at_every_entrance(name: str, tmp
         lambda: Restoration(models={name: "packaged:tiny_world/clean"}),
         lambda: check_name(name, "a stage"),
         lambda: find_documents(tmp_path / "folder", name),
-        lambda: TOFUDataModule(**{"forget": name, "folder": str(tmp_path / "folder")}),
-        lambda: TOFUDataModule(**{"holdout": name, "folder": str(tmp_path / "folder")}),
+        lambda: TOFUDataModule(cast(Any, name), folder=str(tmp_path / "folder")),
+        lambda: TOFUDataModule(holdout=cast(Any, name), folder=str(tmp_path / "folder")),
         lambda: packaged_recipe(name),
         lambda: resolve_source(f"packaged:{name}"),
     ]

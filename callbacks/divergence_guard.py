@@ -60,15 +60,14 @@ class DivergenceGuard(Callback):
     At each check all metrics are read from `trainer.callback_metrics`, and one that is not finite is out of bounds. At
     epoch ends (list this callback after those that measure) they tell of the weights as they are, after a step (set
     `every_n_steps`) of those before it, as training losses do. Good weights are those that the last check within bounds
-    was about; only what trains is kept, on the CPU: one copy of it, or two with `every_n_steps`. Metrics of both kinds
-    need two guards.
+    was about, or the first check if none was; only what trains is kept, on the CPU: two copies of it. Metrics of both
+    kinds need two guards.
 
     The processes of a run decide together: one that is out of bounds stops all.
 
     Args:
         bounds: What each metric may be, by its name.
         every_n_steps: Check after every so many optimizer steps; at epoch ends if none is given.
-        restores: Put the last good weights back; otherwise the model stays as it was when it left its bounds.
         name: Key of this callback's state; two guards need different names.
 
     Attributes:
@@ -84,7 +83,6 @@ class DivergenceGuard(Callback):
         self,
         bounds: dict[str, Bound],
         every_n_steps: int | None = None,
-        restores: bool = True,
         name: str = "divergence_guard",
     ) -> None:
         super().__init__()
@@ -102,7 +100,6 @@ class DivergenceGuard(Callback):
             raise MisconfigurationError(f"DivergenceGuard: every_n_steps must be >= 1 or none, got {every_n_steps}")
         self.bounds = bounds
         self.every_n_steps = every_n_steps
-        self.restores = restores
         self.name = name
         self.diverged_at_step: int | None = None
         self.kept_step: int | None = None
@@ -117,8 +114,9 @@ class DivergenceGuard(Callback):
         return f"{type(self).__qualname__}[{self.name}]"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget that an earlier run was stopped: this one goes on."""
+        """Forget an earlier run and its weights: this one goes on."""
         self.diverged_at_step = self.kept_step = None
+        self._good.step = self._candidate.step = None
         self.reason = ""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -131,7 +129,7 @@ class DivergenceGuard(Callback):
         """Keep the weights that a check after this step will be about."""
         step = trainer.global_step
         if self.every_n_steps is not None and (step + 1) % self.every_n_steps == 0 and self._candidate.step != step:
-            self._candidate.take(pl_module, step, self.restores)
+            self._candidate.take(pl_module, step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -154,7 +152,7 @@ class DivergenceGuard(Callback):
                 f"the guard"
             )
         if self.every_n_steps is None:
-            self._candidate.take(pl_module, trainer.global_step, self.restores)
+            self._candidate.take(pl_module, trainer.global_step)
             self._check(trainer, pl_module)
 
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -165,11 +163,9 @@ class DivergenceGuard(Callback):
             self._candidate.step = None
             return
         self.reason = reason or "a metric of another process is out of bounds"
-        self.diverged_at_step = self.kept_step = trainer.global_step
-        if self.restores:
-            kept = self._good if self._good.step is not None else self._candidate
-            kept.put_back(pl_module)
-            self.kept_step = kept.step
+        kept = self._good if self._good.step is not None else self._candidate
+        kept.put_back(pl_module)
+        self.diverged_at_step, self.kept_step = trainer.global_step, kept.step
         trainer.should_stop = True
         rank_zero_warn(
             f"the run stops at optimizer step {self.diverged_at_step}: {self.reason}; the model has the weights of "
@@ -213,9 +209,9 @@ class _Weights:
         self.step: int | None = None
         self._copies: list[Tensor] = []
 
-    def take(self, module: LightningModule, step: int, copies: bool) -> None:
+    def take(self, module: LightningModule, step: int) -> None:
         self.step = step
-        own = list(_trained(module)) if copies else []
+        own = list(_trained(module))
         if len(own) != len(self._copies):
             self._copies = [torch.empty_like(tensor, device="cpu") for tensor in own]
         for copy, tensor in zip(self._copies, own, strict=True):

@@ -105,7 +105,10 @@ def sentence(report: str) -> str:
 def _reason(reasons: list[str], value: str | None) -> str:
     denied = next((found for found in map(_DENIED.search, reasons) if found), None)
     if denied:
-        return f"a recipe may not name {denied[1]!r}, which runs code or touches files; name a class of this task"
+        return (
+            f"a recipe may not name {denied[1]!r}, which runs code or touches files; name a class of this package or "
+            f"of your own"
+        )
     unknown = next((found for found in map(_CLASS.match, reasons) if found), None)
     if unknown:
         hint = "" if "." in unknown[1] else nearest(unknown[1], import_rooms())

@@ -89,14 +89,6 @@ def test_at_epoch_ends_the_weights_are_those_that_were_measured(tmp_path: Path) 
     assert trainer.current_epoch == 3
 
 
-def test_without_restoring_the_model_stays_as_it_was_stopped(tmp_path: Path) -> None:
-    guard = DivergenceGuard({"loss": Bound(below=6.5)}, every_n_steps=1, restores=False)
-    with pytest.warns(UserWarning, match="weights of step 5"):
-        module, _ = fall(tmp_path, guard)
-    assert float(module.weight) == 5
-    assert not guard._good._copies
-
-
 def test_a_run_within_bounds_is_left_alone(tmp_path: Path) -> None:
     guard = DivergenceGuard({"loss": Bound(below=-100, above=100)}, every_n_steps=1)
     module, trainer = fall(tmp_path, guard)

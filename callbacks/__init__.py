@@ -1,4 +1,4 @@
-"""Callbacks that measure: they need a causal language model and a tokenizer, and never change training."""
+"""Callbacks for any Lightning project: they measure, export, or stop a run, and need only a causal language model."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from soul_lightning.lazy import attach
 if TYPE_CHECKING:
     from soul_lightning.callbacks.base import ProbeCallback
     from soul_lightning.callbacks.curvature_monitor import CurvatureMonitor
+    from soul_lightning.callbacks.divergence_guard import Bound, DivergenceGuard
     from soul_lightning.callbacks.forget_quality import ForgetQuality
     from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
     from soul_lightning.callbacks.logit_analysis import LogitAnalysis
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.utility import Utility
 
 __all__ = [
+    "Bound",
     "CurvatureMonitor",
+    "DivergenceGuard",
     "ForgetQuality",
     "HuggingFaceExport",
     "LogitAnalysis",
@@ -35,6 +38,7 @@ __getattr__ = attach(
     {
         "soul_lightning.callbacks.base": ["ProbeCallback"],
         "soul_lightning.callbacks.curvature_monitor": ["CurvatureMonitor"],
+        "soul_lightning.callbacks.divergence_guard": ["Bound", "DivergenceGuard"],
         "soul_lightning.callbacks.forget_quality": ["ForgetQuality"],
         "soul_lightning.callbacks.hugging_face_export": ["HuggingFaceExport"],
         "soul_lightning.callbacks.logit_analysis": ["LogitAnalysis"],

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.callbacks.sources import find_network, find_probes, find_tokenizer, limited
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.file_names import check_file_name
 from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
 from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
@@ -76,9 +77,7 @@ class ProbeCallback(Callback):
         for setting, value in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps), ("limit", limit)):
             if value is not None and value < 1:
                 raise MisconfigurationError(f"{kind}: {setting} must be >= 1, got {value}")
-        if not name or "/" in name:
-            raise MisconfigurationError(f"{kind}: name must be a word without '/', got {name!r}; it groups the metrics")
-        self.name = name
+        self.name = check_file_name(name, f"{kind}: name")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.before_training = before_training

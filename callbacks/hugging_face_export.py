@@ -9,10 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from transformers import PreTrainedTokenizerBase
 
-from soul_lightning.callbacks.sources import find_network, find_tokenizer
+from soul_lightning.callbacks.sources import find_network, find_tokenizer, last_metrics
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.model_card import model_card, read_configuration
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
-from soul_lightning.run_folder import EXPORT_NAME
+from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME
 from soul_lightning.sharding import has_split_weights, put_together, refuse_foreign
 
 
@@ -21,7 +22,9 @@ class HuggingFaceExport(Callback):
 
     Weights (safetensors), configuration and tokenizer are written when the fit has ended, after whatever other
     callbacks do to the weights at its end, and at the end of every so many epochs. The folder is whole or not there;
-    the next export takes the place of the last one, and of nothing else. Nothing is written under `fast_dev_run`.
+    the next export takes the place of the last one, and of nothing else. Nothing is written under `fast_dev_run`. Its
+    README.md is a model card: the recipe, where the run has left its config.yaml in its folder, hashes of the data,
+    the metrics at that time, and versions.
 
     The first process writes. Where weights are split over processes (`ModelParallelStrategy`) all of them take part in
     putting them together.
@@ -119,7 +122,7 @@ class HuggingFaceExport(Callback):
             return
         assert self._claimed is not None and self._tokenizer is not None
         network = find_network(type(self).__name__, pl_module, self._network_attribute)
-        whole = put_together(network)
+        whole, card = put_together(network), _card(trainer)  # every process must take part in both
         if trainer.is_global_zero:
             save_pretrained(
                 whole,
@@ -127,6 +130,7 @@ class HuggingFaceExport(Callback):
                 self._claimed,
                 merge_adapters=self.merge_adapters,
                 replace=self._replaces,
+                card=card,
             )
         trainer.strategy.barrier(type(self).__name__)  # nobody looks into the folder before it is there
         self._replaces = True
@@ -146,6 +150,14 @@ class HuggingFaceExport(Callback):
         self.last_path = Path(state_dict["last_path"]) if state_dict["last_path"] else None
         self.last_step = state_dict["last_step"]
         self._claimed = Path(state_dict["claimed"]) if state_dict["claimed"] else None
+
+
+def _card(trainer: Trainer) -> str:
+    """What can be said of any project's run."""
+    config = Path(trainer.default_root_dir) / CONFIG_NAME
+    data: Any = getattr(trainer, "datamodule", None)
+    hashes = data.data_hashes() if hasattr(data, "data_hashes") else None
+    return model_card(read_configuration(config), hashes, last_metrics(trainer))
 
 
 def _is_trial(trainer: Trainer) -> bool:

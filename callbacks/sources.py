@@ -13,9 +13,23 @@ from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import load_tokenizer
-from soul_lightning.protocols import Probe, SuppliesProbes
+from soul_lightning.protocols import Probe, SuppliesProbes, SuppliesSummary
 from soul_lightning.records.probe_files import ProbeFile, read_probe
 from soul_lightning.templates import PromptTemplate
+
+AXES = ("step", "epoch")
+"""Logged beside the metrics, and no metrics."""
+
+
+def last_metrics(trainer: Trainer) -> dict[str, float | None]:
+    """Every number of a run that was logged last or that a callback reports; `None` where one has no meaning."""
+    metrics: dict[str, float | None] = {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name not in AXES
+    }
+    for callback in getattr(trainer, "callbacks", ()):  # set by a connector, unknown to type checkers
+        if isinstance(callback, SuppliesSummary):
+            metrics.update(callback.summary())
+    return metrics
 
 
 def find_network(caller: str, pl_module: LightningModule, attribute: str | None) -> nn.Module:

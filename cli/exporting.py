@@ -12,11 +12,13 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.networks.model_card import model_card, read_configuration
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
-from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME
+from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME, read_summary
 
 WEIGHTS_PREFIX = "network."
 
@@ -44,7 +46,7 @@ def export(source: Path, destination: Path, config: Path | None = None) -> Path:
         source = _newest_checkpoint(source)
     if not source.is_file():
         raise MisconfigurationError(f"{str(source)!r} is neither a run folder nor a checkpoint; check the path")
-    network = _network_settings(source, config)
+    network = _network_settings(_config_of(source, config))
     model = network.load_network()
     try:
         model.load_state_dict(_weights(source))
@@ -54,8 +56,18 @@ def export(source: Path, destination: Path, config: Path | None = None) -> Path:
             f"({network.pretrained_model_name_or_path}); name the right one with --config"
         ) from error
     merges = network.lora is None or network.lora.merge_when_saved
-    save_pretrained(model, network.load_tokenizer(), destination, merge_adapters=merges)
+    save_pretrained(
+        model, network.load_tokenizer(), destination, merge_adapters=merges, card=_card(_config_of(source, config))
+    )
     return source
+
+
+def _card(config: Path) -> str:
+    """Of a checkpoint: the summary beside its configuration tells of the data, its metrics are those of the end."""
+    summary = read_summary(config.parent) or {}
+    hashes = summary.get("data_hashes")
+    remarks = "Exported from a checkpoint, at which the metrics of the run's end were not measured."
+    return model_card(read_configuration(config), hashes if isinstance(hashes, dict) else None, remarks=remarks)
 
 
 def _newest_checkpoint(run: Path) -> Path:
@@ -76,8 +88,8 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
     return {key.removeprefix(WEIGHTS_PREFIX): value for key, value in stored.items() if key.startswith(WEIGHTS_PREFIX)}
 
 
-def _network_settings(checkpoint: Path, config: Path | None) -> PretrainedNetwork:
-    """The `network` of the run that wrote the checkpoint."""
+def _config_of(checkpoint: Path, config: Path | None) -> Path:
+    """The configuration of the run that wrote the checkpoint."""
     places = [config] if config else [checkpoint.parent / CONFIG_NAME, checkpoint.parent.parent / CONFIG_NAME]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
@@ -85,6 +97,11 @@ def _network_settings(checkpoint: Path, config: Path | None) -> PretrainedNetwor
             f"no config.yaml stands beside {str(checkpoint)!r}, and the checkpoint holds weights only; "
             f"name its run's config.yaml with --config"
         )
+    return path
+
+
+def _network_settings(path: Path) -> PretrainedNetwork:
+    """The `network` of a run's configuration."""
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         network = settings["model"]["init_args"]["network"]
@@ -92,10 +109,13 @@ def _network_settings(checkpoint: Path, config: Path | None) -> PretrainedNetwor
         raise MisconfigurationError(
             f"{str(path)!r} has no model.init_args.network; name a run's config.yaml"
         ) from error
+    restrict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=PretrainedNetwork)
     with as_sentences():
-        parsed: PretrainedNetwork = parser.instantiate_classes(parser.parse_object({"network": network})).network
+        given = parser.parse_object({"network": network})
+        refuse_undeclared(parser, given)
+        parsed: PretrainedNetwork = parser.instantiate_classes(given).network
     return parsed
 
 

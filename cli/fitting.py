@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -15,11 +16,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from soul_lightning.cli.chatter import tame
+from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
+from soul_lightning.cli.divergence import is_finite, record, remarks, stopped_by_guard, with_place
 from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
 from soul_lightning.cli.summary import config_hash, summarize
-from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
 from soul_lightning.modules.base import StreamModule
+from soul_lightning.networks.model_card import model_card
 from soul_lightning.networks.saving import save_pretrained
 from soul_lightning.run_folder import (
     CONFIG_NAME,
@@ -82,6 +86,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, args: Arguments, recipe: str, folder: Path | None = None, instantiate: bool = True) -> None:
         tame()
+        restrict_parsing()
         import_rooms()
         self.recipe = recipe
         self.run_folder = folder
@@ -114,6 +119,7 @@ class FitCLI(LightningCLI):
                 f"the run has no {' and no '.join(missing)}; give a recipe with --config, "
                 f"or --{missing[0]} CLASS (see soul-lightning fit --help)"
             )
+        refuse_undeclared(parser, self.config)
 
     def before_instantiate_classes(self) -> None:
         """Settle the run folder, and refuse one that holds another run, before anything is loaded."""
@@ -183,6 +189,7 @@ def fit(
 
     Raises:
         MisconfigurationError: Something has to be mended; no new folder stays behind if no step was taken.
+        TrainingDivergedError: The run was stopped; its last good weights are exported, and its summary says so.
     """
     started = time.monotonic()
     with as_sentences():
@@ -193,28 +200,38 @@ def fit(
         with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
             if trainer.is_global_zero:
                 write_text(cli.run_folder / CONFIG_NAME, cli.config_text)
-            _train(cli)
-    exported = cli.run_folder / EXPORT_NAME if export else None
+            diverged = _train(cli)
+    finite = diverged is None or is_finite(cli.model.network)
+    exported = cli.run_folder / EXPORT_NAME if export and finite else None
     summary = {
         "recipe": recipe,
         "recipe_hash": config_hash(cli.config_text),
         "seed": cli.config.seed_everything,
         "seconds": round(time.monotonic() - started, 3),
-        **(extra or {}),
+        **(extra or {} if diverged is None else record(diverged)),
         **summarize(trainer),
     }
     network = put_together(cli.model.network)
     if trainer.is_global_zero:
         if exported is not None:
             merges = cli.model.source is None or cli.model.source.lora is None or cli.model.source.lora.merge_when_saved
-            save_pretrained(network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True)
+            card = model_card(yaml.safe_load(cli.config_text), summary.get("data_hashes"), summary, remarks(diverged))
+            save_pretrained(network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True, card=card)
         write_summary(cli.run_folder, summary)
+    if diverged is not None:
+        raise with_place(diverged, cli.run_folder, exported, finite)
     return FitResult(cli.run_folder, summary, exported)
 
 
-def _train(cli: FitCLI) -> None:
+def _train(cli: FitCLI) -> TrainingDivergedError | None:
+    """Train; what made the run stop early at weights that are worth keeping, if anything did."""
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+        return stopped_by_guard(cli.trainer)
+    except TrainingDivergedError as error:
+        if cli.trainer.global_step == 0:  # the model is as it was loaded
+            raise
+        return error
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # lightning shuts down, then exits with code 1
             raise KeyboardInterrupt from stop

@@ -29,6 +29,7 @@ ROOMS = (
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]*)\])(?:\. Got value: (.*))?")
+_DENIED = re.compile(r"Importing '([^']+)' is not allowed, denied by .* denylist")
 _NOISE = (
     "Does not validate",
     "Subtypes:",
@@ -94,13 +95,20 @@ def sentence(report: str) -> str:
             value = line.removeprefix("Given value: ")
         if line and not line.startswith(_NOISE) and line not in reasons:
             reasons.append(line)
-    reasons = [reason for reason in reasons if not reason.startswith(_OTHER_BRANCHES)] or reasons
+    telling = [reason for reason in reasons if not reason.startswith(_OTHER_BRANCHES)]
+    reasons = telling or [reason for reason in reasons if reason.startswith("Import path ")] or reasons
     reason = _reason(reasons, value) if reasons else " ".join(report.split())
     where = ".".join(keys)
     return (f"{where}: {reason}" if where else reason).rstrip(".")
 
 
 def _reason(reasons: list[str], value: str | None) -> str:
+    denied = next((found for found in map(_DENIED.search, reasons) if found), None)
+    if denied:
+        return (
+            f"a recipe may not name {denied[1]!r}, which runs code or touches files; name a class of this package or "
+            f"of your own"
+        )
     unknown = next((found for found in map(_CLASS.match, reasons) if found), None)
     if unknown:
         hint = "" if "." in unknown[1] else nearest(unknown[1], import_rooms())

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,7 +30,7 @@ NAMED_SECTIONS = ("stages", "objectives", "optimizers")
 """Keys below which names stand that a recipe chose: an override must not misspell one into a new one."""
 STAGE_KEYS = ("pretrained", "shared", "repair")
 """Keys of a stage that are no settings of `fit`."""
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w[\w.-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,8 @@ def check_name(name: Any, what: str) -> None:
     """
     if not _NAME.fullmatch(str(name)):
         raise MisconfigurationError(
-            f"{what} cannot be called {name!r}; begin with a letter or a digit, and go on with letters, digits, "
-            f"'.', '_' and '-'"
+            f"{what} cannot be called {name!r:.60}; begin with a letter or a digit, and go on with letters, digits, "
+            f"'.', '_' and '-', 200 characters at most"
         )
 
 
@@ -352,6 +353,9 @@ def _path(text: str) -> Path | None:
     module, _, name = text.rpartition(".")
     if module.startswith("soul_lightning") or not all(part.isidentifier() for part in (name, *module.split("."))):
         return None  # this package's own code is hashed as a whole
+    package = module.rpartition(".")[0]
+    if package and package not in sys.modules:
+        return None  # parsing has imported what is a class, and looking for other texts would import their packages
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-from importlib.metadata import version
 from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer
 
-from soul_lightning import __version__
-from soul_lightning.protocols import SuppliesSummary
+from soul_lightning import versions as releases
+from soul_lightning.callbacks.sources import last_metrics
 
-AXES = ("step", "epoch")
-"""Logged beside the metrics, and no metrics."""
 _NOT_THE_EXPERIMENT = ("ckpt_path", "seed_everything")
 
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    packages = {name: version(name) for name in ("torch", "lightning", "transformers")}
-    return {"soul_lightning": __version__, **packages, "python": platform.python_version()}
+    return releases.versions("torch", "lightning", "transformers")
 
 
 def config_hash(text: str) -> str:
@@ -43,13 +38,7 @@ def summarize(trainer: Trainer) -> dict[str, Any]:
     Args:
         trainer: After `fit`.
     """
-    metrics: dict[str, Any] = {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name not in AXES
-    }
-    for callback in getattr(trainer, "callbacks", ()):  # set by a connector, unknown to type checkers
-        if isinstance(callback, SuppliesSummary):
-            metrics.update(callback.summary())
-    summary: dict[str, Any] = {**metrics, "optimizer_steps": trainer.global_step, "versions": versions()}
+    summary: dict[str, Any] = {**last_metrics(trainer), "optimizer_steps": trainer.global_step, "versions": versions()}
     data = getattr(trainer, "datamodule", None)
     overlap = getattr(data, "overlap", None)
     if overlap is not None:

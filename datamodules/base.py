@@ -328,7 +328,7 @@ class StreamDataModule(LightningDataModule):
         )
 
     def data_hashes(self) -> dict[str, str]:
-        """A hash of each stream (of a streamed one, of where its rows come from) and probe set, for the summary."""
+        """A hash of each stream (of a streamed one, of the file that its rows come from) and probe set."""
         task = self.loaded
         hashes = {f"stream/{name}": rows_hash(rows) for name, rows in task.streams.items()}
         hashes |= {f"stream/{name}": rows.hash() for name, rows in task.streamed.items()}

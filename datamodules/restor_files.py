@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.file_names import check_file_name
 from soul_lightning.records.json_rows import read_json
 from soul_lightning.records.sources import RecordSource, read_records
 from soul_lightning.records.table import TEXT_COLUMN
@@ -159,8 +160,11 @@ def find_documents(folder: Path, corruption: str) -> Path:
     """Where the file of a corruption set lies.
 
     Raises:
-        MisconfigurationError: Nowhere.
+        MisconfigurationError: Nowhere, or the name leads out of the folder.
     """
+    if not Path(corruption).is_absolute():  # which names a file of the user's, wherever it lies
+        for part in corruption.split("/"):
+            check_file_name(part, "RestorDataModule: corruption")
     names = [corruption, f"{corruption}.json", f"mix_{corruption}.json", f"{corruption}_dset.json"]
     folders = list(dict.fromkeys(folder / root / inner for root in _ROOTS for inner in _DOCUMENT_FOLDERS))
     for place in folders:

@@ -78,8 +78,17 @@ class StreamedRows:
         return list(islice(examples, count))
 
     def hash(self) -> str:
-        """A hash of where the rows come from, 16 hexadecimal digits; what they say is not read for it."""
-        where = repr((self.source, self.columns, self.first, self.rows))
+        """A hash of the file that the rows come from and of what is read of it, 16 hexadecimal digits.
+
+        The same for a copy of the file elsewhere. A Hugging Face data set stands under its name, subset and split: what
+        it holds is not downloaded to be hashed.
+        """
+        path = local_path(self.source.path)
+        source = self.source
+        if path.is_file():
+            with path.open("rb") as file:
+                source = replace(source, path=hashlib.file_digest(file, "sha256").hexdigest())
+        where = repr((source, self.columns, self.first, self.rows))
         return hashlib.sha256(where.encode()).hexdigest()[:16]
 
     def _numbered(self, start: int, stop: int | None) -> Iterator[NumberedRow]:

@@ -9,4 +9,13 @@ class MisconfigurationError(ValueError):
 
 
 class TrainingDivergedError(RuntimeError):
-    """Too many optimizer steps in a row had a non-finite loss or gradient."""
+    """Training has left what can be used: non-finite steps in a row, or a metric out of its bounds.
+
+    Args:
+        message: What happened, and the way out.
+        step: The optimizer step, where it is known.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step

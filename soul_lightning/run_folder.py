@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.file_names import check_file_name
 from soul_lightning.files import replaced_when_written
 
 CONFIG_NAME = "config.yaml"
@@ -38,8 +39,12 @@ def new_run_folder(recipe: str, root: Path | None = None) -> Path:
     Args:
         recipe: The recipe's name.
         root: Where runs are kept; `runs` in the working folder if none is given.
+
+    Raises:
+        MisconfigurationError: The name, or a part of it between slashes, can name no folder.
     """
-    base = (root or Path("runs")) / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
+    parts = [check_file_name(part, "the recipe's name") for part in recipe.split("/")]
+    base = Path(root or "runs", *parts) / datetime.now().strftime("%Y%m%d-%H%M%S")
     path, number = base, 1
     while path.exists():  # two runs within the same second
         number += 1

@@ -45,7 +45,8 @@ class StepGuard:
         if self.in_a_row > self._most_in_a_row:
             raise TrainingDivergedError(
                 f"{self.in_a_row} optimizer steps in a row had a non-finite loss or gradient ({named}); "
-                f"lower the learning rate or use a bounded forget objective"
+                f"lower the learning rate or use a bounded forget objective",
+                step,
             )
         return False
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.model_folder import needs_own_code, refuse_unsafe_model
 
 PACKAGED_PREFIX = "packaged:"
 """Before the name of a model that ships inside the package: `packaged:tiny_world/corrupted`."""
@@ -67,12 +69,15 @@ class PretrainedNetwork:
         """Load the model, merge the starting adapter, add LoRA; in training mode.
 
         Raises:
-            MisconfigurationError: There is no model there.
+            MisconfigurationError: There is no model there, or loading it would run code that nobody asked for.
         """
         source = resolve_source(self.pretrained_model_name_or_path)
+        refuse_unsafe_model(source, self.attn_implementation, trust_remote_code=self.trust_remote_code)
         try:
             network = self._create(source)
         except (OSError, ValueError) as error:
+            if needs_own_code(error):
+                raise _untrusted(source) from error
             raise MisconfigurationError(
                 f"no causal language model can be loaded from {source!r} ({_first_line(error)}); "
                 f"give a folder with config.json and safetensors weights, or a hub name"
@@ -118,6 +123,8 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Pre
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if needs_own_code(error):
+            raise _untrusted(source) from error
         # For a folder without one the library's own words name the classes that it tried.
         reason = "" if Path(source).is_dir() else f" ({_first_line(error)})"
         raise MisconfigurationError(
@@ -141,12 +148,11 @@ def resolve_source(name_or_path: str) -> str:
     """
     if name_or_path.startswith(PACKAGED_PREFIX):
         name = name_or_path.removeprefix(PACKAGED_PREFIX)
-        folder = Path(str(resources.files("soul_lightning.networks"))) / "packaged" / name
-        if not (folder / "config.json").is_file():
+        if name not in packaged_models():
             raise MisconfigurationError(
                 f"no packaged model is called {name!r}; there are: {', '.join(packaged_models()) or 'none'}"
             )
-        return str(folder)
+        return str(Path(str(resources.files("soul_lightning.networks"))) / "packaged" / name)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", "tokenizer_config.json", "adapter_config.json")):
@@ -170,10 +176,27 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200].rstrip(".")
 
 
+def _untrusted(source: str) -> MisconfigurationError:
+    return MisconfigurationError(
+        f"{source!r} needs the Python code that comes with it (auto_map), which is not run; choose a model that "
+        f"transformers has a class for, or set network.trust_remote_code once you have read that code"
+    )
+
+
 def _merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
     from peft import PeftModel
 
-    merged: PreTrainedModel = PeftModel.from_pretrained(network, resolve_source(adapter)).merge_and_unload()
+    source = resolve_source(adapter)
+    if not Path(source).is_dir():  # PEFT would take pickled weights where the hub has no others
+        try:
+            source = snapshot_download(source, allow_patterns=["adapter_config.json", "*.safetensors"])
+        except (OSError, ValueError) as error:
+            raise MisconfigurationError(
+                f"no adapter can be fetched from {adapter!r} ({_first_line(error)}); give a folder with "
+                f"adapter_config.json and safetensors weights, or a hub name"
+            ) from error
+    refuse_unsafe_model(source)
+    merged: PreTrainedModel = PeftModel.from_pretrained(network, source).merge_and_unload()
     return merged
 
 

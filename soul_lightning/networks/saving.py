@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.model_card import CARD_NAME
 
 
 @runtime_checkable
@@ -31,6 +32,7 @@ def save_pretrained(
     *,
     merge_adapters: bool = True,
     replace: bool = False,
+    card: str | None = None,
 ) -> None:
     """Save weights (safetensors), configuration and tokenizer; the network itself stays as it is.
 
@@ -42,6 +44,7 @@ def save_pretrained(
         folder: Where to; must not exist, or be empty, unless `replace`.
         merge_adapters: Fold LoRA adapters into a copy of the weights. Otherwise the adapters alone are saved.
         replace: An earlier export in `folder` makes room once the new one is complete.
+        card: What stands in its README.md, see `model_card`; there is none if none is given.
 
     Raises:
         MisconfigurationError: The folder is not empty, or the network is no Hugging Face model.
@@ -58,6 +61,9 @@ def save_pretrained(
     try:
         whole.save_pretrained(str(temporary))
         tokenizer.save_pretrained(str(temporary))
+        (temporary / CARD_NAME).unlink(missing_ok=True)  # PEFT's own, which names the model's local folder
+        if card is not None:
+            (temporary / CARD_NAME).write_text(card, encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp keeps others out
         if replace and folder.is_dir():
             shutil.rmtree(folder)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -167,12 +168,28 @@ def open_data_set(source: RecordSource, *, streaming: bool = False) -> Any:
     Args:
         source: The data set.
         streaming: Download nothing but what is read.
+
+    Raises:
+        MisconfigurationError: The README.md of a folder names files that do not lie in it.
     """
     import datasets
 
     path = local_path(source.path)
-    name = str(path) if path.is_dir() else source.path
+    name = source.path
+    if path.is_dir():
+        name = str(path)
+        _refuse_files_elsewhere(path, datasets.load_dataset_builder(name, source.subset).config.data_files or {})
     return datasets.load_dataset(name, source.subset, split=source.split, streaming=streaming)
+
+
+def _refuse_files_elsewhere(folder: Path, files: Mapping[str, Sequence[str]]) -> None:
+    """What a folder says of itself must not have a file read that its owner never meant to give."""
+    for path in (path for split in files.values() for path in split):
+        if "://" in path or not Path(os.path.abspath(path)).is_relative_to(folder.absolute()):
+            raise MisconfigurationError(
+                f"the folder {folder.absolute()} names the data file {path!r}, which does not lie in it; mend the "
+                f"data_files of its README.md, or name the file itself"
+            )
 
 
 def data_set_name(source: RecordSource) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import load_tokenizer, resolve_source
+from soul_lightning.networks.model_folder import refuse_unsafe_model
 from soul_lightning.records.sources import RecordSource, check_source, read_records, text_column_of
 from soul_lightning.records.table import RecordTable
 
@@ -261,6 +262,7 @@ class ClassifierToxicityScorer:
         from transformers import AutoModelForSequenceClassification
 
         source = resolve_source(self.name)
+        refuse_unsafe_model(source)
         tokenizer = load_tokenizer(self.name)
         try:
             model, loading = AutoModelForSequenceClassification.from_pretrained(

@@ -346,18 +346,35 @@ def test_two_processes_put_split_weights_together(
 
 
 @pytest.mark.usefixtures("own_processes")
-def test_split_adapters_and_other_ways_to_split_are_refused(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class ShardedAdapters(Sharded, NeverTrained):
-        pass
-
-    module = ShardedAdapters(with_adapters(make_network(len(tokenizer))))
+def test_split_adapters_are_put_together_and_merged(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    module = Sharded(with_adapters(make_network(len(tokenizer))))
     trainer = make_trainer(
         tmp_path, strategy=ModelParallelStrategy(1, 1), callbacks=[HuggingFaceExport(tokenizer=tokenizer)]
     )
-    with pytest.raises(MisconfigurationError, match=r"the weights of a .*PeftModel\w* cannot be put together"):
-        trainer.fit(module)
+    trainer.fit(module)
+    assert any(bool(value.any()) for name, value in module.named_parameters() if "lora_B" in name)  # it was trained
+    assert_exported(tmp_path / "export", module.model)
+
+
+@pytest.mark.usefixtures("own_processes")
+def test_other_split_weights_are_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrapped(torch.nn.Module):
+        """Can be saved, and not be built anew."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make_network(len(tokenizer))
+
+        def save_pretrained(self, folder: str) -> None:
+            self.inner.save_pretrained(folder)
+
+    trainer = make_trainer(
+        tmp_path, strategy=ModelParallelStrategy(1, 1), callbacks=[HuggingFaceExport(tokenizer=tokenizer)]
+    )
+    with pytest.raises(MisconfigurationError, match=r"a .*Wrapped whose weights are split over processes"):
+        trainer.fit(Sharded(Wrapped()))
     trainer = make_trainer(tmp_path)
     monkeypatch.setattr(trainer.strategy, "__class__", FSDPStrategy)  # it refuses a CPU
     with pytest.raises(MisconfigurationError, match=r"trainer.strategy FSDPStrategy splits the weights"):

@@ -62,7 +62,7 @@ def test_export_loads_with_the_weights_of_the_checkpoint(
     folder = only_run(tmp_path)
     exported = AutoModelForCausalLM.from_pretrained(folder / "export").state_dict()
     assert AutoTokenizer.from_pretrained(folder / "export")("ada lives in")["input_ids"]
-    assert {path.suffix for path in (folder / "export").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (folder / "export").iterdir()} == {".json", ".md", ".safetensors"}
     (checkpoint,) = folder.glob("checkpoints/*.ckpt")
     trained = torch.load(checkpoint, weights_only=True)["state_dict"]
     before = AutoModelForCausalLM.from_pretrained(model_folder).state_dict()
@@ -262,3 +262,11 @@ def test_recipe_of_a_run_runs_again(run: Run, recipe: Path, tmp_path: Path) -> N
     assert run("fit", "--config", recipe, "--trainer.max_epochs", "1").code == 0
     assert main(["fit", "--config", str(only_run(tmp_path) / "config.yaml")]) == 0
     assert len(list(tmp_path.glob("runs/tiny/*"))) == 2
+
+
+def test_the_name_of_a_recipe_file_leads_nowhere_else(run: Run, config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    outcome = run("fit", "--config", write_yaml(tmp_path / "inner" / "...yaml", config))
+    assert outcome.code == 2
+    assert "the recipe's name is '..'" in outcome.error
+    assert not (tmp_path / "runs").exists()

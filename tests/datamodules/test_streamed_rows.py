@@ -116,6 +116,15 @@ def test_the_hash_follows_where_rows_come_from(tmp_path: Path) -> None:
     assert len({source.hash() for source in (streamed(path), *others)}) == 4
 
 
+def test_a_copy_has_the_same_hash_and_other_rows_another(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", numbered_texts(2))
+    copy = write_rows(tmp_path / "copy.jsonl", numbered_texts(2))
+    before = streamed(path).hash()
+    assert streamed(copy).hash() == before
+    write_rows(tmp_path / "rows.jsonl", numbered_texts(3))
+    assert streamed(path).hash() != before
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

@@ -225,7 +225,6 @@ def test_what_is_no_classifier_is_refused(
     with pytest.raises(MisconfigurationError, match=r"no trained classifier \(it lacks classifier"):
         ClassifierToxicityScorer(str(folder))([])
     (folder / "model.safetensors").unlink()
-    torch.save({}, folder / "pytorch_model.bin")  # a pickle, which is never read
     with pytest.raises(MisconfigurationError, match="no sequence classifier can be loaded"):
         ClassifierToxicityScorer(str(folder))([])
     with pytest.raises(MisconfigurationError, match="does not exist"):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 BAD = [
     ("lightning", "2.6.2"),
     ("lightning", "2.6.3"),
-    ("lightning", "2.6.5"),
+    ("lightning", "2.6.0"),
     ("torch", "2.5.1"),
     ("torch", "2.9.1"),
     ("transformers", "5.2.0"),

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, islice, repeat
 from typing import Any, Literal, cast
 
 import torch
@@ -189,9 +190,10 @@ def _peak(arguments: argparse.Namespace) -> float:
     if arguments.peak == "bare":
         data = tofu_rows(arguments, tokenizer=arguments.model)
         data.setup()
-        step, loader = bare_loop(arguments), iter(data.train_dataloader())
-        for _ in range(MEMORY_STEPS):
-            step(next(loader))
+        step, loader = bare_loop(arguments), data.train_dataloader()
+        epochs = chain.from_iterable(repeat(loader))
+        for rows in islice(epochs, MEMORY_STEPS):
+            step(rows)
     else:
         fit(arguments, arguments.peak, None, MEMORY_STEPS)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ def against_tokens(arguments: argparse.Namespace) -> None:
     """The given model at one to eight rows of each stream."""
     found = []
     for rows in (1, 2, 4, 8):
-        found.append(measured(PretrainedNetwork(arguments.model).load_network(), arguments, rows))
+        found.append(measured(loaded(arguments.model), arguments, rows))
         print(f"{rows} + {rows} rows {found[-1]}", flush=True)
     for part in ("gradient", "refresh", "optimizer"):
         seconds = [getattr(costs, part) for costs in found]
@@ -137,7 +137,7 @@ def against_tokens(arguments: argparse.Namespace) -> None:
 def against_parameters(arguments: argparse.Namespace) -> None:
     """Three tiny models and the given one, four rows of each stream."""
     tokenizer = PretrainedNetwork(arguments.model).load_tokenizer()
-    networks = [*(tiny(width, len(tokenizer)) for width in WIDTHS), PretrainedNetwork(arguments.model).load_network()]
+    networks = [*(tiny(width, len(tokenizer)) for width in WIDTHS), loaded(arguments.model)]
     sizes, found = [], []
     for network in networks:
         sizes.append(sum(parameter.numel() for parameter in network.parameters()))
@@ -194,6 +194,11 @@ def measured(network: PreTrainedModel, arguments: argparse.Namespace, rows: int)
     clocks = Clocks()
     trainer_for(arguments, callbacks=[clocks]).fit(module_for(network), datamodule=data_for(arguments, rows))
     return clocks.costs()
+
+
+def loaded(model: str) -> PreTrainedModel:
+    """The given model."""
+    return cast("PreTrainedModel", PretrainedNetwork(model).load_network())
 
 
 def module_for(network: PreTrainedModel) -> UnlearningModule:

@@ -7,6 +7,7 @@ import shutil
 
 import torch
 from torch import nn
+from torch._functorch import config as functorch_config
 from transformers import PreTrainedModel
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -63,5 +64,8 @@ def compile_blocks(network: nn.Module) -> None:
             f"network.compile needs a C++ compiler on a CPU, and there is no {compiler!r}; install one, or name it in "
             f"the environment variable CXX"
         )
+    # A curvature refresh goes through the last micro-batch's graph, and the loss goes through it again: what is saved
+    # for the backward pass must not be written over. There is no public name for this.
+    functorch_config.donated_buffer = False
     for block in blocks:
         block.compile()

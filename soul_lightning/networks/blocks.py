@@ -68,4 +68,4 @@ def compile_blocks(network: nn.Module) -> None:
     # for the backward pass must not be written over. There is no public name for this.
     functorch_config.donated_buffer = False
     for block in blocks:
-        block.compile()
+        block.compile(dynamic=True)  # rows differ in length: one compilation for all shapes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from functools import partial
@@ -17,9 +18,10 @@ from transformers.pytorch_utils import Conv1D
 from soul_lightning import GaussNewtonBartlett, Hutchinson, Sophia, UnlearningModule
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.blocks import checkpoint_blocks, compile_blocks, repeated_blocks
+from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.loading import LoraSettings, PretrainedNetwork
 from soul_lightning.objectives import NPO, CrossEntropy, KLDivergence
-from soul_lightning.optim.curvature import CurvatureEstimator
+from soul_lightning.optim.curvature import CurvatureEstimator, plain_backward
 from tests.conftest import TinyDataModule, make_network, make_trainer
 
 LORA = LoraSettings(r=2, dropout=0.3)
@@ -121,37 +123,52 @@ def test_a_missing_compiler_is_named(tiny_network: LlamaForCausalLM, monkeypatch
         compile_blocks(tiny_network)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("lora", "checkpointing", "curvature"),
-    [
-        (None, False, None),
-        (LoraSettings(r=2), True, partial(GaussNewtonBartlett, 2)),
-        (None, False, partial(Hutchinson, 2)),
-    ],
-    ids=["all weights", "lora, checkpointing, gauss-newton", "hutchinson"],
-)
-def test_compiled_blocks_change_nothing(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, lora: LoraSettings | None, checkpointing: bool, curvature: Any
-) -> None:
-    """A refresh goes twice through compiled code, or (Hutchinson) through the same blocks as they were written."""
+@pytest.fixture
+def compiled_network(tiny_network: LlamaForCausalLM) -> LlamaForCausalLM:
+    """A copy of the tiny network with compiled blocks."""
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("there is no C++ compiler")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    folder = save(tmp_path / "model", tokenizer)
-    (weights, states), (compiled, others) = (
-        train(
-            PretrainedNetwork(folder, lora=lora, compile=compiles, gradient_checkpointing=checkpointing),
-            tmp_path,
-            curvature() if curvature else None,
-        )
-        for compiles in (False, True)
-    )
-    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
-    assert weights.keys() == compiled.keys()
-    for name in (name for name in states if name.startswith("train/")):
-        torch.testing.assert_close(others[name], states[name], rtol=1e-3, atol=1e-5)
-    if curvature is None:  # a sign step turns a rounding error around 0 into a whole step
-        for name, values in weights.items():
-            torch.testing.assert_close(compiled[name], values, rtol=1e-4, atol=1e-5)
+    network = copy.deepcopy(tiny_network)
+    compile_blocks(network)
+    return network
+
+
+@pytest.mark.slow
+def test_compiled_blocks_change_nothing(
+    tiny_network: LlamaForCausalLM, compiled_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Batches of several shapes, with the head at labelled rows only, and a graph that is gone through twice."""
+    data = TinyDataModule(4, tokenizer=tokenizer)
+    data.setup()
+    batches = [batch for name in ("forget", "retain") for batch in data.stream(name)]
+    assert len({batch.input_ids.shape for batch in batches}) > 2
+    assert compiled_network.state_dict().keys() == tiny_network.state_dict().keys()
+    for batch in batches:
+        found = []
+        for network in (tiny_network, compiled_network):
+            network.zero_grad()
+            log_probs = label_predictions(network, batch).log_probs
+            log_probs.square().sum().backward(retain_graph=True)
+            log_probs.sum().backward()
+            found.append([log_probs.detach(), *(parameter.grad for parameter in network.parameters())])
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+@pytest.mark.slow
+def test_second_derivatives_go_through_the_blocks_as_they_were_written(
+    tiny_network: LlamaForCausalLM, compiled_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = TinyDataModule(4, tokenizer=tokenizer)
+    data.setup()
+    batch = next(data.stream("forget"))
+    found = []
+    for network in (tiny_network, compiled_network):
+        parameters, hutchinson = list(network.parameters()), Hutchinson()
+        with hutchinson.forward_context():
+            mean = hutchinson.surrogate(label_predictions(network, batch), batch.index, 0) / batch.labelled_tokens
+            hutchinson.accumulate(mean, parameters, 0, keep_graph=False, backward=plain_backward)
+        found.append([parameter.grad for parameter in parameters])
+    torch.testing.assert_close(found[1], found[0])

@@ -84,13 +84,13 @@ class StreamReferences:
                 )
             return AdaptersOff(objective.hidden_layer)
         if name == "frozen_copy":
-            return FrozenCopy(module.network, objective.hidden_layer)
+            return self._frozen_copy(module, objective)
         supplier = getattr(module.trainer, "datamodule", None)
         if not isinstance(supplier, SuppliesStreams):
             rank_zero_warn(
                 f"{type(supplier).__name__} has no stream() to compute the reference from; a frozen copy is kept"
             )
-            return FrozenCopy(module.network, objective.hidden_layer)
+            return self._frozen_copy(module, objective)
         # After a resume the stored values follow, and those of the present weights would be thrown away.
         batches: Iterable[Batch] = () if stream in self._stored else supplier.stream(stream)
         seen = (batch.to(module.device).seen_as(objective.views) for batch in batches)
@@ -98,6 +98,11 @@ class StreamReferences:
             if name == "cached_log_probs":
                 return CachedLogProbs(module.network, seen)
             return TopKLogits(module.network, seen, self._top_k)
+
+    def _frozen_copy(self, module: StreamModule, objective: Objective) -> FrozenCopy:
+        """One copy for all streams."""
+        copies = (policy for policy in self._policies.values() if isinstance(policy, FrozenCopy))
+        return FrozenCopy(next(copies, module.network), objective.hidden_layer)
 
     def __call__(self, module: StreamModule, stream: str, objective: Objective, batch: Batch) -> Reference | None:
         """What c says about `batch`, where the objective asks for it.

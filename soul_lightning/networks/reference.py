@@ -44,14 +44,16 @@ class FrozenCopy(ReferencePolicy):
     """A second copy of the model, frozen: whole distributions, at the price of its memory and a forward pass.
 
     Args:
-        network: The model before training.
+        network: The model before training, or a frozen copy of it that is shared.
         hidden_layer: Give the hidden states behind this many blocks too.
     """
 
     name = "frozen_copy"
 
-    def __init__(self, network: nn.Module, hidden_layer: int | None = None) -> None:
-        self._network = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: nn.Module | FrozenCopy, hidden_layer: int | None = None) -> None:
+        self._network: nn.Module = (
+            network._network if isinstance(network, FrozenCopy) else copy.deepcopy(network).eval().requires_grad_(False)
+        )
         self._hidden_layer = hidden_layer
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from soul_lightning.callbacks.memory_estimate import MemoryEstimator
 from soul_lightning.cli.chatter import tame
 from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
@@ -144,7 +145,8 @@ class FitCLI(LightningCLI):
         if settings.enable_progress_bar is not False:
             callbacks = settings.callbacks or []
             # First, so that the bar has ended when another callback prints its table at the end of training.
-            kwargs["callbacks"] = [StepProgressBar(), *(callbacks if isinstance(callbacks, list) else [callbacks])]
+            own = [StepProgressBar(), MemoryEstimator()]
+            kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         return super().instantiate_trainer(**kwargs)
 
     @property

@@ -104,6 +104,29 @@ class StreamReferences:
         copies = (policy for policy in self._policies.values() if isinstance(policy, FrozenCopy))
         return FrozenCopy(next(copies, module.network), objective.hidden_layer)
 
+    def expected_bytes(self, module: StreamModule, data: SuppliesStreams) -> int:
+        """What the policies will hold in memory.
+
+        Args:
+            module: Whose network trains.
+            data: Gives the streams that values are cached of.
+        """
+        policies = {
+            term.stream: choose_policy(term.objective.reference, module.network, self._choice, term.objective.views)
+            for term in module.terms
+            if term.objective.reference != "none"
+        }
+        total = 0
+        if "frozen_copy" in policies.values():
+            total = sum(tensor.nbytes for tensor in (*module.network.parameters(), *module.network.buffers()))
+        each = {"cached_log_probs": 4, "top_k_logits": 4 + 8 * self._top_k}  # bytes a labelled token
+        for term in module.terms:
+            if policies.get(term.stream) in each:
+                batches = (batch.seen_as(term.objective.views) for batch in data.stream(term.stream))
+                texts = (text for batch in batches for text in (batch, *batch.alternatives.values()))
+                total += each[policies[term.stream]] * sum(text.labelled_tokens for text in texts)
+        return total
+
     def __call__(self, module: StreamModule, stream: str, objective: Objective, batch: Batch) -> Reference | None:
         """What c says about `batch`, where the objective asks for it.
 

@@ -52,7 +52,7 @@ def main() -> None:
             arguments.pairs,
         )
         size = (str(rows), str(vocabulary), precision)
-        grown = [f"{way} {in_own_process('benchmarks.log_probs', way, *size):+,.0f} MiB" for way in WAYS]
+        grown = [f"{way} {in_own_process('benchmarks.log_probs', way, *size)[0]:+,.0f} MiB" for way in WAYS]
         print(f"{rows:,} x {vocabulary:,} {precision} ({logits.nbytes / 2**20:,.1f} MiB)\n  {times}")
         print(f"  {' · '.join(grown)} at most")
 

@@ -17,10 +17,11 @@ def resident_mib() -> float:
     return _status("VmRSS")
 
 
-def in_own_process(module: str, *arguments: str) -> float:
-    """Run `python -m module --child ARGUMENTS` and return the number that it prints last."""
+def in_own_process(module: str, *arguments: str) -> list[float]:
+    """Run `python -m module --child ARGUMENTS` and return the numbers in the last line that it prints."""
     command = [sys.executable, "-m", module, "--child", *arguments]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return [float(number) for number in lines[-1].split()]
 
 
 def _status(name: str) -> float:

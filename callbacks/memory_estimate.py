@@ -55,15 +55,15 @@ class MemoryEstimator(Callback):
         console.print(memory_table(self.estimate))
         console.print(
             f"longest pass: {size.rows} rows of {size.tokens:,} tokens, {size.labelled:,} labelled; "
-            f"{pl_module.device.type} has {gibibytes(there)} left",
+            f"{pl_module.device.type} has {mebibytes(there)} left",
             highlight=False,
             soft_wrap=True,
         )
         needed = self.estimate.total - self.estimate.weights  # which are there already
         if needed > there:
             rank_zero_warn(
-                f"the run needs about {gibibytes(needed)} beyond the weights, and {pl_module.device.type} has "
-                f"{gibibytes(there)} left; raise micro_batches, set network.gradient_checkpointing or network.lora, or "
+                f"the run needs about {mebibytes(needed)} beyond the weights, and {pl_module.device.type} has "
+                f"{mebibytes(there)} left; raise micro_batches, set network.gradient_checkpointing or network.lora, or "
                 f"lower data.max_tokens"
             )
 
@@ -78,16 +78,16 @@ def available_bytes(device: torch.device) -> int:
 
 def memory_table(estimate: MemoryEstimate) -> Table:
     """A row a part, and their sum."""
-    table = Table(title="Memory, estimated", title_justify="left")
+    table = Table(title="Memory, estimated", title_justify="left", show_header=False)
     table.add_column("")
-    table.add_column("GiB", justify="right")
+    table.add_column("", justify="right")
     for part, name in PARTS.items():
-        table.add_row(name, f"{getattr(estimate, part) / 2**30:.2f}")
+        table.add_row(name, mebibytes(getattr(estimate, part)))
     table.add_section()
-    table.add_row("at once", f"{estimate.total / 2**30:.2f}")
+    table.add_row("at once", mebibytes(estimate.total))
     return table
 
 
-def gibibytes(count: int) -> str:
-    """`1.25 GiB`."""
-    return f"{count / 2**30:.2f} GiB"
+def mebibytes(count: int) -> str:
+    """`1,250 MiB`."""
+    return f"{count / 2**20:,.0f} MiB"

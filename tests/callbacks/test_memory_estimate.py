@@ -54,7 +54,7 @@ def test_too_little_memory_is_said_before_the_run(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
-    with pytest.warns(UserWarning, match=r"beyond the weights, and cpu has 0\.00 GiB left; raise micro_batches"):
+    with pytest.warns(UserWarning, match=r"beyond the weights, and cpu has 0 MiB left; raise micro_batches"):
         run(tokenizer, tmp_path, MemoryEstimator())
 
 

@@ -14,11 +14,13 @@ from soul_lightning.cli.main import main
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.(?:py|yaml))\n")
-PAGES = ["custom_objective.md", "second_order_anywhere.md", "drop_in.md"]
+PAGES = ["custom_objective.md", "second_order_anywhere.md", "drop_in.md", "large_models.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page == "large_models.md":
+        pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     done = 0

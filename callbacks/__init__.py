@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.logit_analysis import LogitAnalysis
     from soul_lightning.callbacks.membership import MembershipInference
     from soul_lightning.callbacks.memorization import Memorization
+    from soul_lightning.callbacks.memory_estimate import MemoryEstimator
     from soul_lightning.callbacks.restoration import Restoration
     from soul_lightning.callbacks.scoring import ScoringCallback
     from soul_lightning.callbacks.toxicity import Toxicity
@@ -27,6 +28,7 @@ __all__ = [
     "LogitAnalysis",
     "MembershipInference",
     "Memorization",
+    "MemoryEstimator",
     "ProbeCallback",
     "Restoration",
     "ScoringCallback",
@@ -44,6 +46,7 @@ __getattr__ = attach(
         "soul_lightning.callbacks.logit_analysis": ["LogitAnalysis"],
         "soul_lightning.callbacks.membership": ["MembershipInference"],
         "soul_lightning.callbacks.memorization": ["Memorization"],
+        "soul_lightning.callbacks.memory_estimate": ["MemoryEstimator"],
         "soul_lightning.callbacks.restoration": ["Restoration"],
         "soul_lightning.callbacks.scoring": ["ScoringCallback"],
         "soul_lightning.callbacks.toxicity": ["Toxicity"],

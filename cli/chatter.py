@@ -59,6 +59,7 @@ def tame() -> None:
         logger.handlers = [notes if type(handler) is logging.StreamHandler else handler for handler in logger.handlers]
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which of its kernels are not there
     disable_progress_bar()
     _show_own(notes)
 

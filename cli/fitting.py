@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from soul_lightning.callbacks.memory_estimate import MemoryEstimator
 from soul_lightning.cli.chatter import tame
 from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.divergence import is_finite, record, remarks, stopped_by_guard, with_place
@@ -151,7 +152,8 @@ class FitCLI(LightningCLI):
         if settings.enable_progress_bar is not False:
             callbacks = settings.callbacks or []
             # First, so that the bar has ended when another callback prints its table at the end of training.
-            kwargs["callbacks"] = [StepProgressBar(), *(callbacks if isinstance(callbacks, list) else [callbacks])]
+            own = [StepProgressBar(), MemoryEstimator()]
+            kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
         return super().instantiate_trainer(**kwargs)
 
     @property

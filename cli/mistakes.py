@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -44,6 +46,11 @@ _OTHER_BRANCHES = ("Expected a <class 'NoneType'>", "Import path ")
 
 def import_rooms() -> list[str]:
     """Import every public class, so that short names resolve; returns their names."""
+    # PEFT imports bitsandbytes where it is installed, whose AdamW, SGD or Lion would make these names ambiguous from
+    # then on. Hidden from the search for short names, they can still be given by import path.
+    foreign: Any = sys.modules.get("bitsandbytes.optim.optimizer")
+    if foreign is not None:
+        foreign.Optimizer8bit.__subclasses__ = list
     names: list[str] = []
     for room in ROOMS:
         package = importlib.import_module(room)

@@ -118,7 +118,7 @@ class StreamModule(LightningModule):
         self.curvature_passes = 0
         self.losses: dict[str, float] = {}  # of each stream at the last step, over all ranks
         self._tokenizer = tokenizer
-        self._references = StreamReferences(reference_policy, reference_top_k)
+        self.references = StreamReferences(reference_policy, reference_top_k)
         self._mask: WeightMask | None = None
         self._stored_masks: list[Tensor] = []
         self._backward = StepBackward(self)
@@ -219,7 +219,7 @@ class StreamModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Fix the reference and the mask before the first step, or take back those of an interrupted run."""
-        self._references.fix(self)
+        self.references.fix(self)
         if self._refresh is not None and self.global_step == 0:
             self._refresh.start()
         if self.saliency is not None and self.saliency.fraction < 1:
@@ -348,7 +348,7 @@ class StreamModule(LightningModule):
         ]
         said |= dict(zip(asked, self.predict(requests), strict=True))
         return [
-            objective.summed(said[place], self._references(self, part.term.stream, objective, seen[place]))
+            objective.summed(said[place], self.references(self, part.term.stream, objective, seen[place]))
             for place, (part, objective) in enumerate(zip(parts, objectives, strict=True))
         ]
 
@@ -409,7 +409,7 @@ class StreamModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what Lightning does not, as plain tensors: the reference, and the random numbers' state (dropout)."""
         checkpoint["soul_lightning"] = {
-            "references": self._references.state_dict(),
+            "references": self.references.state_dict(),
             "random": random_state(self.device),
             "guard": self.guard.state_dict(),
             "rows_seen": self.rows_seen,
@@ -422,7 +422,7 @@ class StreamModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back; it is put in place when training goes on."""
         stored = checkpoint.get("soul_lightning", {})
-        self._references.load_state_dict(stored.get("references", {}))
+        self.references.load_state_dict(stored.get("references", {}))
         self._stored_masks = stored.get("masks", [])
         for term in self.terms:
             if stored.get("weights", {}).get(term.stream):

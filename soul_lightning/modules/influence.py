@@ -185,12 +185,13 @@ class InfluenceUnlearningModule(StreamModule):
 
     @contextmanager
     def _differentiable_twice(self) -> Iterator[None]:
-        """No dropout, the plain attention kernel, and the weights' own precision.
+        """No dropout, the plain attention kernel, uncompiled code, and the weights' own precision.
 
-        Fused kernels differentiate once; second derivatives of a bf16 forward pass are mostly rounding.
+        Fused and compiled kernels differentiate once; second derivatives of a bf16 forward pass are mostly rounding.
         """
         with ExitStack() as stack:
             stack.enter_context(evaluation_mode(self.network))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(torch.autocast(self.device.type, enabled=False))
             yield

@@ -84,13 +84,13 @@ class StreamReferences:
                 )
             return AdaptersOff(objective.hidden_layer)
         if name == "frozen_copy":
-            return FrozenCopy(module.network, objective.hidden_layer)
+            return self._frozen_copy(module, objective)
         supplier = getattr(module.trainer, "datamodule", None)
         if not isinstance(supplier, SuppliesStreams):
             rank_zero_warn(
                 f"{type(supplier).__name__} has no stream() to compute the reference from; a frozen copy is kept"
             )
-            return FrozenCopy(module.network, objective.hidden_layer)
+            return self._frozen_copy(module, objective)
         # After a resume the stored values follow, and those of the present weights would be thrown away.
         batches: Iterable[Batch] = () if stream in self._stored else supplier.stream(stream)
         seen = (batch.to(module.device).seen_as(objective.views) for batch in batches)
@@ -98,6 +98,34 @@ class StreamReferences:
             if name == "cached_log_probs":
                 return CachedLogProbs(module.network, seen)
             return TopKLogits(module.network, seen, self._top_k)
+
+    def _frozen_copy(self, module: StreamModule, objective: Objective) -> FrozenCopy:
+        """One copy for all streams."""
+        copies = (policy for policy in self._policies.values() if isinstance(policy, FrozenCopy))
+        return FrozenCopy(next(copies, module.network), objective.hidden_layer)
+
+    def expected_bytes(self, module: StreamModule, data: SuppliesStreams) -> int:
+        """What the policies will hold in memory.
+
+        Args:
+            module: Whose network trains.
+            data: Gives the streams that values are cached of.
+        """
+        policies = {
+            term.stream: choose_policy(term.objective.reference, module.network, self._choice, term.objective.views)
+            for term in module.terms
+            if term.objective.reference != "none"
+        }
+        total = 0
+        if "frozen_copy" in policies.values():
+            total = sum(tensor.nbytes for tensor in (*module.network.parameters(), *module.network.buffers()))
+        each = {"cached_log_probs": 4, "top_k_logits": 4 + 8 * self._top_k}  # bytes a labelled token
+        for term in module.terms:
+            if policies.get(term.stream) in each:
+                batches = (batch.seen_as(term.objective.views) for batch in data.stream(term.stream))
+                texts = (text for batch in batches for text in (batch, *batch.alternatives.values()))
+                total += each[policies[term.stream]] * sum(text.labelled_tokens for text in texts)
+        return total
 
     def __call__(self, module: StreamModule, stream: str, objective: Objective, batch: Batch) -> Reference | None:
         """What c says about `batch`, where the objective asks for it.

@@ -13,7 +13,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.blocks import checkpoint_blocks, compile_blocks
 from soul_lightning.networks.model_folder import needs_own_code, refuse_unsafe_model
+from soul_lightning.networks.quantization import QuantizationName, prepared_for_training, quantization_settings
 
 PACKAGED_PREFIX = "packaged:"
 """Before the name of a model that ships inside the package: `packaged:tiny_world/corrupted`."""
@@ -47,10 +49,12 @@ class PretrainedNetwork:
         tokenizer: Folder or name of the tokenizer, when it is not the model's own.
         adapter: A PEFT adapter folder that is merged into the weights first: the merged model is the one to unlearn,
             and the reference too.
-        lora: Train low-rank adapters in place of the weights.
+        lora: Train low-rank adapters in place of the weights. Adapters are float32, whatever `dtype` is.
+        quantization: Round the frozen weights under `lora` to 4 (`nf4`) or 8 bits (`int8`): QLoRA.
         dtype: Precision of the weights. Those that train stay in float32 (see the Trainer's `precision`).
         random_weights: Take the architecture alone and start from random weights (the run's seed decides).
         gradient_checkpointing: Recompute activations in the backward pass, for less memory.
+        compile: Compile each block with `torch.compile`, for speed after a slow first step.
         attn_implementation: Attention kernel (`sdpa`, `eager`, …); the model's default if none is given.
         trust_remote_code: Run Python code that comes with the model. Only for sources that you trust.
     """
@@ -59,9 +63,11 @@ class PretrainedNetwork:
     tokenizer: str | None = None
     adapter: str | None = None
     lora: LoraSettings | None = None
+    quantization: QuantizationName | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     random_weights: bool = False
     gradient_checkpointing: bool = False
+    compile: bool = False
     attn_implementation: str | None = None
     trust_remote_code: bool = False
 
@@ -69,8 +75,11 @@ class PretrainedNetwork:
         """Load the model, merge the starting adapter, add LoRA; in training mode.
 
         Raises:
-            MisconfigurationError: There is no model there, or loading it would run code that nobody asked for.
+            MisconfigurationError: There is no model there, it cannot do what is asked of it, or loading it would run
+                code that nobody asked for.
         """
+        if self.quantization:
+            self._refuse_unquantizable(self.quantization)
         source = resolve_source(self.pretrained_model_name_or_path)
         refuse_unsafe_model(source, self.attn_implementation, trust_remote_code=self.trust_remote_code)
         try:
@@ -83,11 +92,26 @@ class PretrainedNetwork:
                 f"give a folder with config.json and safetensors weights, or a hub name"
             ) from error
         network = _merge_adapter(network, self.adapter) if self.adapter else network
+        network = prepared_for_training(network) if self.quantization else network
         if self.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
-            network.enable_input_require_grads()  # else frozen embeddings (LoRA) cut the graph of the first block
+            checkpoint_blocks(network)
         trainable = _add_lora(network, self.lora) if self.lora else network
+        if self.compile:
+            compile_blocks(trainable)
         return trainable.train()
+
+    def _refuse_unquantizable(self, quantization: QuantizationName) -> None:
+        if self.lora is None:
+            raise MisconfigurationError(
+                f"network.quantization {quantization} rounds the weights, which then cannot train; set network.lora, "
+                f"or leave it out"
+            )
+        if self.adapter or self.random_weights:
+            what = "adapter" if self.adapter else "random_weights"
+            raise MisconfigurationError(
+                f"network.quantization {quantization} rounds the weights as they are read, and network.{what} changes "
+                f"them afterwards; save the model that is meant, and quantize that"
+            )
 
     def _create(self, source: str) -> PreTrainedModel:
         settings: dict[str, Any] = {
@@ -99,6 +123,8 @@ class PretrainedNetwork:
             config = AutoConfig.from_pretrained(source, trust_remote_code=self.trust_remote_code)
             fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, **settings)
             return fresh
+        if self.quantization:
+            settings |= quantization_settings(self.quantization, settings["dtype"])
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **settings)
         return loaded
 

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from soul_lightning.networks.chunked import chunked_log_probs
 from soul_lightning.protocols import IGNORE_INDEX
 
 
@@ -97,7 +97,7 @@ class Predictions:
     @cached_property
     def log_probs(self) -> Tensor:
         """[labelled] log-probability of each target; the softmax runs in float32 at least."""
-        return -functional.cross_entropy(full_precision(self.logits), self.targets, reduction="none")
+        return chunked_log_probs(self.logits, self.targets)
 
     @cached_property
     def log_distribution(self) -> Tensor:

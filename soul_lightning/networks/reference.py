@@ -45,15 +45,14 @@ class FrozenCopy(ReferencePolicy):
     """A second copy of the model, frozen: whole distributions, at the price of its memory and a forward pass.
 
     Args:
-        network: The model before training.
+        network: The model before training, or a frozen copy of it that is shared.
         hidden_layer: Give the hidden states behind this many blocks too.
     """
 
     name = "frozen_copy"
 
-    def __init__(self, network: nn.Module, hidden_layer: int | None = None) -> None:
-        twin = split_copy(network) if has_split_weights(network) else copy.deepcopy(network)
-        self._network = twin.eval().requires_grad_(False)
+    def __init__(self, network: nn.Module | FrozenCopy, hidden_layer: int | None = None) -> None:
+        self._network: nn.Module = network._network if isinstance(network, FrozenCopy) else _frozen(network)
         self._hidden_layer = hidden_layer
 
     @torch.no_grad()
@@ -71,6 +70,11 @@ class FrozenCopy(ReferencePolicy):
         reshard(self._network)
         targets = self._network.state_dict()
         self._network.load_state_dict({name: split_like(value, targets[name]) for name, value in state.items()})
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    twin = split_copy(network) if has_split_weights(network) else copy.deepcopy(network)
+    return twin.eval().requires_grad_(False)
 
 
 @runtime_checkable

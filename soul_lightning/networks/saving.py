@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.model_card import CARD_NAME
+from soul_lightning.networks.quantization import dequantized_and_merged, is_quantized
 
 
 @runtime_checkable
@@ -42,7 +43,8 @@ def save_pretrained(
         network: A Hugging Face causal language model, with or without LoRA adapters around it.
         tokenizer: Its tokenizer.
         folder: Where to; must not exist, or be empty, unless `replace`.
-        merge_adapters: Fold LoRA adapters into a copy of the weights. Otherwise the adapters alone are saved.
+        merge_adapters: Fold LoRA adapters into a copy of the weights, quantized ones into ordinary ones. Otherwise the
+            adapters alone are saved.
         replace: An earlier export in `folder` makes room once the new one is complete.
         card: What stands in its README.md, see `model_card`; there is none if none is given.
 
@@ -86,4 +88,6 @@ def refuse_filled(folder: Path) -> None:
 def _without_adapters(network: nn.Module) -> nn.Module:
     if isinstance(network, PreTrainedModel) or not isinstance(network, _Merges):
         return network
+    if is_quantized(network):
+        return dequantized_and_merged(network)
     return copy.deepcopy(network).merge_and_unload()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -54,9 +54,11 @@ class Hutchinson(CurvatureEstimator):
         """Σ −log p_θ(y_t)."""
         return -predictions.log_probs.sum()
 
-    def forward_context(self) -> AbstractContextManager[object]:
-        """The plain attention kernel: the fused ones cannot be differentiated twice."""
-        return sdpa_kernel(SDPBackend.MATH)
+    @contextmanager
+    def forward_context(self) -> Iterator[None]:
+        """The plain attention kernel and uncompiled code: fused and compiled kernels cannot be differentiated twice."""
+        with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+            yield
 
     def accumulate(
         self, mean: Tensor, parameters: Sequence[Tensor], step: int, *, keep_graph: bool, backward: Backward

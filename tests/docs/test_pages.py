@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +17,13 @@ from soul_lightning.cli.main import main
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.(?:py|yaml))\n")
-PAGES = ["custom_objective.md", "second_order_anywhere.md", "drop_in.md", "guards.md"]
+PAGES = ["custom_objective.md", "second_order_anywhere.md", "drop_in.md", "guards.md", "large_models.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page == "large_models.md":
+        pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     done = 0
@@ -36,6 +41,30 @@ def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: 
                 runpy.run_path(name[1])
         done += 1
     assert done == len(re.findall(r"^```\w+$", (DOCS / page).read_text(), re.MULTILINE)) > 0
+
+
+@pytest.mark.slow
+def test_the_runs_of_several_processes(tmp_path: Path) -> None:
+    """In processes of their own: lightning starts the second one by the command line of the first."""
+    text = (DOCS / "distributed.md").read_text()
+    for language, block in BLOCK.findall(text):
+        if language == "yaml":
+            name = FILE_NAME.match(block)
+            assert name is not None
+            (tmp_path / name[1]).write_text(block)
+    commands = [block.strip() for language, block in BLOCK.findall(text) if language == "bash"]
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "soul_lightning.cli", *shlex.split(command)[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(DOCS.parent)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list(tmp_path.glob("runs/*/*/summary.json"))) == 2
 
 
 def test_an_objective_fits_on_a_page() -> None:

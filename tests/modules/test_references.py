@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from functools import partial
@@ -124,3 +125,26 @@ def test_a_checkpoint_with_another_policy_is_refused(tokenizer: PreTrainedTokeni
         make_trainer(tmp_path, max_epochs=2).fit(
             module("frozen_copy"), datamodule=TinyDataModule(4), ckpt_path=tmp_path / "one.ckpt", weights_only=True
         )
+
+
+@pytest.mark.parametrize(("policy", "copies"), [("auto", 1), ("frozen_copy", 2)])
+def test_without_adapters_there_is_no_second_model(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, model_folder: Path, policy: Any, copies: int
+) -> None:
+    """Memory holds the weights once; a copy, for comparison, would be found."""
+    module = UnlearningModule(
+        PretrainedNetwork(str(model_folder), lora=LoraSettings(r=2)),
+        NPO(0.5),
+        KLDivergence(),
+        optimizer=partial(SGD, lr=0.1),
+        reference_policy=policy,
+    )
+    gc.collect()
+    before = {id(thing) for thing in gc.get_objects()}
+    make_trainer(tmp_path, max_epochs=1).fit(module, datamodule=TinyDataModule(4))
+    gc.collect()
+    fresh = [thing for thing in gc.get_objects() if id(thing) not in before and isinstance(thing, torch.nn.Parameter)]
+    frozen = {name: p for name, p in module.network.named_parameters() if "base_layer" in name}
+    shapes = {parameter.shape for parameter in frozen.values()}
+    stored = {parameter.data_ptr(): parameter.nbytes for parameter in fresh if parameter.shape in shapes}
+    assert sum(stored.values()) == copies * sum(parameter.nbytes for parameter in frozen.values())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.files import folder_replaced_when_written
 
 
 @runtime_checkable
@@ -45,26 +45,21 @@ def save_pretrained(
 
     Raises:
         MisconfigurationError: The folder is not empty, or the network is no Hugging Face model.
+        OSError: It cannot be written.
     """
     if not replace:
         refuse_filled(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     whole = _without_adapters(network) if merge_adapters else network
     if not isinstance(whole, _Saves):
         raise MisconfigurationError(
             f"a {type(network).__name__} cannot be exported, it has no save_pretrained; use a Hugging Face model"
         )
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        whole.save_pretrained(str(temporary))
+    with folder_replaced_when_written(folder) as temporary:
+        try:
+            whole.save_pretrained(str(temporary))
+        except SafetensorError as error:  # as it says that the disk is full
+            raise OSError(f"the export {str(folder)!r} cannot be written ({error})") from error
         tokenizer.save_pretrained(str(temporary))
-        temporary.chmod(0o755)  # mkdtemp keeps others out
-        if replace and folder.is_dir():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def refuse_filled(folder: Path) -> None:

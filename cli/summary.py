@@ -15,7 +15,7 @@ from soul_lightning.protocols import SuppliesSummary
 
 AXES = ("step", "epoch")
 """Logged beside the metrics, and no metrics."""
-_NOT_THE_EXPERIMENT = ("ckpt_path", "seed_everything")
+_NOT_THE_EXPERIMENT = ("ckpt_path", "checkpoint", "seed_everything")
 
 
 def versions() -> dict[str, str]:
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def config_hash(text: str) -> str:
-    """A hash of what a configuration says, 16 hexadecimal digits; its seed, checkpoint and run folder do not enter.
+    """A hash of what a configuration says, 16 hexadecimal digits; its seed, checkpoints and run folder do not enter.
 
     Args:
         text: The resolved configuration as YAML.

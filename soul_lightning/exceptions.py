@@ -10,3 +10,15 @@ class MisconfigurationError(ValueError):
 
 class TrainingDivergedError(RuntimeError):
     """Too many optimizer steps in a row had a non-finite loss or gradient."""
+
+
+class RunInterrupted(Exception):
+    """A signal ended a run after it was saved; the message says how to go on.
+
+    Attributes:
+        signal: The signal's number; a shell expects the exit code 128 + `signal`.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal

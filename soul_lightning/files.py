@@ -65,14 +65,14 @@ def folder_replaced_when_written(folder: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(*folders: Path) -> None:
     """Remove what killed processes left of files and folders that they had not finished.
 
     Args:
-        folder: Everything under it is looked at; nobody else may be writing there.
+        *folders: Where to look, and no deeper; nobody may be writing there.
     """
-    for path in [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in [path for folder in folders for path in folder.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _temporary(path: Path) -> Path:

@@ -45,6 +45,7 @@ class RunCheckpoint(Checkpoint):
         self._stored: dict[str, Any] = {}
         self._data: dict[str, str] | None = None
         self._saved_at_step = 0
+        self._untold: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take back what an interrupted run had logged, and check that it goes on with the same rows.
@@ -61,8 +62,11 @@ class RunCheckpoint(Checkpoint):
                 f"the rows of {', '.join(others)} are not those that the checkpoint was trained on; bring them back, "
                 f"or begin a new run"
             )
-        # What was logged once, or at a refresh, is not logged again before the end.
+        # What was logged once is not logged again, and of the saved step the loggers had not been told.
         trainer.callback_metrics.update(stored.get("logged", {}))
+        if stored.get("untold"):
+            for logger in trainer.loggers:
+                logger.log_metrics(stored["untold"], step=trainer.global_step)
         trainer.should_stop |= stored.get("should_stop", False)
 
     def on_train_batch_end(
@@ -74,7 +78,10 @@ class RunCheckpoint(Checkpoint):
         step, stop = trainer.global_step, self._signals.agreed(trainer)
         due = self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0
         if stop or (due and step != self._saved_at_step):
+            told = trainer._logger_connector.metrics["log"]  # Lightning logs after the last hook of a step
+            self._untold = {name: float(value) for name, value in told.items() if name != "step"}
             self._save(trainer)
+            self._untold = {}
         _stop(stop, trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,6 +100,8 @@ class RunCheckpoint(Checkpoint):
         self._signals.let_go()
 
     def _save(self, trainer: Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # what it still holds is logged before this step, and would not be logged again
         trainer.save_checkpoint(Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINT_NAME)
         self._saved_at_step = trainer.global_step
 
@@ -101,6 +110,7 @@ class RunCheckpoint(Checkpoint):
         checkpoint[RUN_KEY] = {
             "recipe": self.recipe,
             "data": self._data if self._data is not None else _stream_hashes(trainer),
+            "untold": self._untold,
             "logged": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
         }

@@ -35,8 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("SOUL_CACHE", str(tmp_path_factory.mktemp("encoded")))
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word; `<bos>` before every text."""
     ids = {word: number for number, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *dict.fromkeys(WORDS)])}
     words = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -45,6 +44,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """`make_tokenizer`, once."""
+    return make_tokenizer()
 
 
 def make_network(vocabulary: int, seed: int = 0, dropout: float = 0.0) -> LlamaForCausalLM:

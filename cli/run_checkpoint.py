@@ -102,7 +102,8 @@ class RunCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()  # what it still holds is logged before this step, and would not be logged again
-        trainer.save_checkpoint(Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINT_NAME)
+        folder = Path(trainer.strategy.broadcast(trainer.default_root_dir))
+        trainer.save_checkpoint(folder / CHECKPOINT_NAME, weights_only=False)  # False: with the optimizer's state
         self._saved_at_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

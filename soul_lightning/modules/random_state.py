@@ -42,19 +42,20 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
     """
     if not state:
         return
-    own, rank = {name: values.cpu() for name, values in state.items()}, _rank() or 0
-    stored = len(own["cpu"])
+    rank, stored = _rank() or 0, len(state["cpu"])
     if rank >= stored:
         rank_zero_warn(f"the checkpoint holds the random state of {stored} processes; others draw anew")
         return
-    torch.set_rng_state(own["cpu"][rank])
-    words, spare = own["python"][rank].tolist(), own["python_spare"][rank].item()
+    # A copy: torch reads a state from the beginning of its storage, whatever part of it a view is.
+    own = {name: values[rank].cpu().clone() for name, values in state.items()}
+    torch.set_rng_state(own["cpu"])
+    words, spare = own["python"].tolist(), own["python_spare"].item()
     random.setstate((words[0], tuple(words[1:]), None if spare != spare else spare))
-    numbers = own["numpy"][rank].tolist()
+    numbers = own["numpy"].tolist()
     keys = np.array(numbers[:-2], dtype=np.uint32)
-    np.random.set_state(("MT19937", keys, numbers[-2], numbers[-1], own["numpy_spare"][rank].item()))
+    np.random.set_state(("MT19937", keys, numbers[-2], numbers[-1], own["numpy_spare"].item()))
     if "cuda" in own and device.type == "cuda":
-        torch.cuda.set_rng_state(own["cuda"][rank], device)
+        torch.cuda.set_rng_state(own["cuda"], device)
 
 
 def _rank() -> int | None:

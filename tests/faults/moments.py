@@ -74,7 +74,9 @@ class Moments:
     def _patch_saves(self) -> None:
         write, replace, sync = torch.save, os.replace, files._sync
 
-        def save(checkpoint: Any, file: Any) -> None:
+        def save(checkpoint: Any, file: Any, **settings: Any) -> None:
+            if _LAST not in str(getattr(file, "name", "")):
+                return write(checkpoint, file, **settings)  # an object on its way to another process
             self.pass_through("save")
             if self.is_fatal("save"):
                 whole = io.BytesIO()

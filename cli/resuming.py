@@ -107,7 +107,9 @@ def refuse_another_recipe(folder: Path, checkpoint: Path | None, recipe: Mapping
     differing = [key for key in keys if key not in _MAY_DIFFER]
     if not differing:
         return
-    named = ", ".join(f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in differing[:_SHOWN])
+    named = ", ".join(
+        f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in differing[:_SHOWN]
+    )
     more = f" ({len(differing) - _SHOWN} more settings differ)" if len(differing) > _SHOWN else ""
     raise MisconfigurationError(
         f"{what} is of another recipe: {named}{more}; go on with the {CONFIG_NAME} of its run, or begin a new run in "
@@ -118,9 +120,7 @@ def refuse_another_recipe(folder: Path, checkpoint: Path | None, recipe: Mapping
 def command_to_go_on(folder: Path, export: bool) -> str:
     """The command line that goes on with the run in `folder`."""
     options = [] if export else ["--export", "false"]
-    return shlex.join(
-        ["soul-lightning", "fit", "--config", str(folder / CONFIG_NAME), "--ckpt_path", LAST, *options]
-    )
+    return shlex.join(["soul-lightning", "fit", "--config", str(folder / CONFIG_NAME), "--ckpt_path", LAST, *options])
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -14,6 +14,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from soul_lightning.cli.main import main
 
+FAILED = 70
+"""The exit code of a child that an error ended which the command does not expect."""
+
 
 def start(
     args: Sequence[str], log: Path, before: Callable[[], object] = lambda: None, env: Mapping[str, str] | None = None
@@ -33,7 +36,7 @@ def start(
     child = os.fork()
     if child:
         return child
-    code = 70
+    code = FAILED
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)

@@ -14,16 +14,23 @@ _OF_A_CLOCK = ("seconds", "curvature/refresh_seconds", "curvature/refresh_time_s
 
 def left_by(run: Path) -> dict[str, Any]:
     """Weights, summary, rows and every scalar of the curves, by name; what differs in no bit is equal."""
-    left: dict[str, Any] = {}
-    for folder in ("export", "exported"):
-        weights = run / folder / "model.safetensors"
-        left[f"{folder}/weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    summary = json.loads((run / "summary.json").read_text())
-    left |= {f"summary/{name}": value for name, value in summary.items() if name not in _OF_A_CLOCK}
+    left: dict[str, Any] = {f"{name}/weights": weights_of(run / name) for name in ("export", "exported")}
+    left |= {f"summary/{name}": value for name, value in summary_of(run).items()}
     left |= {f"rows/{path.name}": path.read_text() for path in sorted((run / "rows").iterdir())}
     left |= {f"curves/{tag}@{step}": values for (tag, step), values in _scalars(run).items()}
     names = {path.name.split(".")[0] if path.name.startswith("events") else path.name for path in run.iterdir()}
     return left | {"files": sorted(names)}
+
+
+def weights_of(export: Path) -> str:
+    """A hash of an exported model's weights."""
+    return hashlib.sha256((export / "model.safetensors").read_bytes()).hexdigest()
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    """A run's summary."""
+    summary = json.loads((run / "summary.json").read_text())
+    return {name: value for name, value in summary.items() if name not in _OF_A_CLOCK}
 
 
 def _scalars(run: Path) -> dict[tuple[str, int], set[float]]:

@@ -54,9 +54,7 @@ def evaluate(
         cli = FitCLI(given, recipe, folder)
         assert cli.run_folder is not None
         if cli.config.ckpt_path == LAST:
-            raise MisconfigurationError(
-                f"{evaluation}: --ckpt_path last goes on with a fit; name the checkpoint's file"
-            )
+            raise MisconfigurationError(f"{evaluation}: --ckpt_path last is for fit; name the checkpoint's file")
         trainer = cli.trainer
         if not any(_measures(callback) for callback in getattr(trainer, "callbacks", ())):
             raise MisconfigurationError(

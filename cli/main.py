@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What stands after `soul-lightning`; the process's own arguments if none is given.
 
     Returns:
-        The exit code: 0, 2 where the user has to mend something, 128 + the signal (130, 143) where one ended the command.
+        The exit code: 0, 2 where the user has to mend something, 130 or 143 where SIGINT or SIGTERM ended the command.
     """
     given = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in given

@@ -107,9 +107,8 @@ def refuse_another_recipe(folder: Path, checkpoint: Path | None, recipe: Mapping
     differing = [key for key in keys if key not in _MAY_DIFFER]
     if not differing:
         return
-    named = ", ".join(
-        f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in differing[:_SHOWN]
-    )
+    shown = [(key, _short(there.get(key)), _short(here.get(key))) for key in differing[:_SHOWN]]
+    named = ", ".join(f"{key} is {one} there and {other} here" for key, one, other in shown)
     more = f" ({len(differing) - _SHOWN} more settings differ)" if len(differing) > _SHOWN else ""
     raise MisconfigurationError(
         f"{what} is of another recipe: {named}{more}; go on with the {CONFIG_NAME} of its run, or begin a new run in "

@@ -132,5 +132,5 @@ def _stop(number: int, trainer: Trainer) -> None:
 def _stream_hashes(trainer: Trainer) -> dict[str, str]:
     """A hash of each stream's rows, where the DataModule knows it."""
     data = getattr(trainer, "datamodule", None)
-    hashes: dict[str, str] = data.data_hashes() if hasattr(data, "data_hashes") else {}
+    hashes: dict[str, str] = data.data_hashes() if data is not None and hasattr(data, "data_hashes") else {}
     return {name: value for name, value in hashes.items() if name.startswith("stream/")}

@@ -43,7 +43,7 @@ class StopSignals:
         if trainer.world_size == 1:
             return self._noted
         noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(noted, reduce_op="max"))  # type: ignore[arg-type]
+        return int(trainer.strategy.reduce(noted, reduce_op="max"))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._noted == signal.SIGINT:

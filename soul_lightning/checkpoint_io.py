@@ -17,6 +17,8 @@ from lightning.fabric.utilities.types import _PATH
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.files import replaced_when_written
 
+MapLocation = Callable[..., Any] | str | None
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """A plugin of any Trainer: `Trainer(plugins=[AtomicCheckpointIO()])`.
@@ -49,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise _write_error(error, path) from error
 
     def load_checkpoint(
-        self, path: _PATH, map_location: Callable[..., Any] | str | None = "cpu", weights_only: bool | None = True
+        self, path: _PATH, map_location: MapLocation = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Read a checkpoint.
 
@@ -67,12 +69,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path, map_location=map_location, weights_only=weights_only is not False)
 
 
-def read_checkpoint(path: Path, **settings: Any) -> dict[str, Any]:
+def read_checkpoint(
+    path: Path, map_location: MapLocation = "cpu", weights_only: bool = True, mmap: bool = False
+) -> dict[str, Any]:
     """What a checkpoint holds; checksums are left alone, so that `mmap` reads no more than is used.
 
     Args:
         path: The file.
-        **settings: As of `torch.load`; `weights_only` unless it says otherwise.
+        map_location: Where its tensors go.
+        weights_only: Execute nothing.
+        mmap: Read tensors when they are used.
 
     Raises:
         MisconfigurationError: There is no such file, it is damaged, or it holds more than tensors and plain values.
@@ -82,7 +88,7 @@ def read_checkpoint(path: Path, **settings: Any) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise _damaged(path)
     try:
-        stored = torch.load(path, **{"weights_only": True, "map_location": "cpu"} | settings)
+        stored = torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise MisconfigurationError(
             f"the checkpoint {str(path)!r} holds more than tensors and plain values, and loading it would execute "

@@ -17,8 +17,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 def replaced_when_written(path: Path) -> Iterator[Path]:
     """A path to write to, in the folder of `path`, which takes its place when the block ends without an error.
 
-    A run that is interrupted leaves the old file, or none, and never half of a new one. The bytes are on the disk before
-    the name is, so that this holds for a machine that loses power, too.
+    A run that is interrupted leaves the old file, or none, and never half of a new one. The bytes are on the disk
+    before the name is, so that this holds for a machine that loses power, too.
 
     Args:
         path: The file to make or to replace; its folder is made.

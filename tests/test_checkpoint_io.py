@@ -33,9 +33,19 @@ def test_what_is_written_is_read(path: Path) -> None:
 
 
 def test_the_disk_has_the_file_before_it_has_the_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done, replace, sync = [], os.replace, os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.readlink(f"/proc/self/fd/{number}")), sync(number)))
-    monkeypatch.setattr(os, "replace", lambda old, new: (done.append(f"{old} -> {new}"), replace(old, new)))
+    done: list[str] = []
+    replace, sync = os.replace, os.fsync
+
+    def synced(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def replaced(old: Path, new: Path) -> None:
+        done.append(f"{old} -> {new}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
     AtomicCheckpointIO().save_checkpoint(NEW, path)
     temporary, renamed, folder = done
     assert Path(temporary).parent == path.parent

@@ -2,9 +2,9 @@
 
     python -m tests.faults.campaign
 
-Every run is a `soul-lightning fit` of its own process. It is killed by SIGKILL at one of its moments (`moments.py`), drawn
-without replacement by a seed, and then started again with `--ckpt_path last`. It is lost when that does not end well, and
-different when a bit of its weights, a number of its summary, a measured row or a point of its curves is another.
+Every run is a `soul-lightning fit` in a process of its own. SIGKILL ends it at one of its moments (`moments.py`), drawn
+by a seed, and it is started again with `--ckpt_path last`. It is lost when that does not end well, and different when a
+bit of its weights, a number of its summary, a measured row or a point of its curves is another.
 """
 
 from __future__ import annotations
@@ -131,16 +131,15 @@ def main(args: Sequence[str] | None = None) -> int:
         found = campaign.outcome(kill, f"run{place}")
         lost = any(text.startswith(("lost", "was not")) for text in found)
         cell = cells.setdefault((kill.optimizer, kill.moment), [0, 0, 0])
-        cell[0] += 1
-        cell[1] += lost
-        cell[2] += bool(found) and not lost
+        for column, is_one in enumerate((True, lost, bool(found) and not lost)):
+            cell[column] += is_one
         if found:
             harm[kill] = found
             print(f"{kill}: {', '.join(found[:5])}", file=sys.stderr, flush=True)
     print(f"{'optimizer':<12}{'killed at':<12}{'of':>6}{'runs':>6}{'lost':>6}{'differ':>8}")
-    for (optimizer, moment), (runs, lost, differ) in cells.items():
+    for (optimizer, moment), (runs, *harmed) in cells.items():
         known = campaign.counts[optimizer][moment]
-        print(f"{optimizer:<12}{moment:<12}{known:>6}{runs:>6}{lost:>6}{differ:>8}")
+        print(f"{optimizer:<12}{moment:<12}{known:>6}{runs:>6}{harmed[0]:>6}{harmed[1]:>8}")
     seconds = time.monotonic() - started
     print(f"{len(kills)} runs killed, {len(harm)} lost or different, {seconds:.0f} s")
     if harm:

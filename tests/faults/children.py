@@ -42,7 +42,7 @@ def start(
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.environ.update(env or {})
-        rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", 0))
+        vars(rank_zero_only)["rank"] = int(os.environ.get("LOCAL_RANK", 0))
         before()
         code = main(args)
         sys.stdout.flush()

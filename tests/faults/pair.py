@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Pair:
         run = self.folder / name
         args = ["fit", "--config", str(self._recipe), "--trainer.default_root_dir", str(run), *more]
         children = [
-            start(args, self.folder / f"{name}{own}.log", lambda own=own: harm(own), env)
+            start(args, self.folder / f"{name}{own}.log", partial(harm, own), env)
             for own, env in enumerate(pair_environments())
         ]
         if sent == signal.SIGTERM:

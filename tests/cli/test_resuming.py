@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,10 @@ import pytest
 import torch
 import yaml
 
-from soul_lightning.modules.base import StreamModule
-from tests.cli.conftest import Outcome, Run, write_rows, write_yaml
+from tests.cli.conftest import Interrupt, Outcome, Run, write_rows, write_yaml
 from tests.cli.test_fit_command import DATA, MODEL, assert_refused, change
 from tests.conftest import RETAIN
 from tests.faults.left import differences, summary_of, weights_of
-
-Interrupt = Callable[..., Outcome]
-
-
-@pytest.fixture
-def interrupted(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
-    """Run the recipe in the folder `run` and send this process signals within an optimizer step, counted from 1."""
-
-    def call(*signals: signal.Signals, step: int = 4, args: tuple[str, ...] = ()) -> Outcome:
-        original = StreamModule.training_step
-
-        def training_step(self: StreamModule, *given: Any) -> None:
-            if self.global_step == step - 1:
-                for number in signals:
-                    os.kill(os.getpid(), number)
-            original(self, *given)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(StreamModule, "training_step", training_step)
-            return run("fit", "--config", recipe, "--trainer.default_root_dir", "run", *args)
-
-    return call
 
 
 def go_on(run: Run, outcome: Outcome) -> Outcome:

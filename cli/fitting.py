@@ -19,6 +19,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.checkpoint_io import AtomicCheckpointIO
 from soul_lightning.cli.chatter import tame
 from soul_lightning.cli.mistakes import as_sentences, import_rooms, unwritable
@@ -256,6 +257,10 @@ def _checkpoint(cli: FitCLI) -> str | None:
     path = last_checkpoint(cli.run_folder) if given == LAST else Path(given) if given else None
     if given == LAST or (path is not None and path.is_file()):
         refuse_another_recipe(cli.run_folder, path, cli.trained_recipe)
+    if given == LAST and path is None:
+        for callback in getattr(cli.trainer, "callbacks", ()):
+            if isinstance(callback, HuggingFaceExport):
+                callback.begin_anew()
     return str(path) if path is not None else None
 
 

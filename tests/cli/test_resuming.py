@@ -188,6 +188,8 @@ def test_a_checkpoint_without_its_reference_is_refused(run: Run, interrupted: In
 
 
 def test_a_run_without_a_checkpoint_yet_begins_anew(run: Run, recipe: Path, config: dict[str, Any]) -> None:
+    config["trainer"]["callbacks"] = [{"class_path": "HuggingFaceExport", "init_args": {"folder": "mine"}}]
+    write_yaml(recipe, config)
     given = ("--trainer.default_root_dir", "run", "--ckpt_path", "last")
     assert run("fit", "--config", recipe, *given, "--checkpoint.keep", "true").code == 0  # the first start may say so
     Path("run/checkpoints/last.ckpt").unlink()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.checkpoint_io import AtomicCheckpointIO
 from soul_lightning.cli.chatter import tame
-from soul_lightning.cli.mistakes import as_sentences, import_rooms, unwritable
+from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
 from soul_lightning.cli.recipe_files import recipe_comment
 from soul_lightning.cli.resuming import (
     LAST,
     ResumedFitLoop,
-    command_to_go_on,
     last_checkpoint,
+    naming_the_way_on,
     refuse_another_recipe,
     resumed_folder,
     trained_recipe,
@@ -230,7 +230,7 @@ def fit(
         trainer, resumes = cli.trainer, bool(cli.config.ckpt_path)
         _ = cli.model.tokenizer  # a model folder without one is found before anything is read or written
         checkpoint = _checkpoint(cli)
-        with _naming_the_way_on(cli.run_folder, export):
+        with naming_the_way_on(cli.run_folder, export):
             with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
                 if trainer.is_global_zero:
                     remove_leftovers(cli.run_folder, *((cli.run_folder / name) for name in ("checkpoints", "rows")))
@@ -287,25 +287,6 @@ def _close(cli: FitCLI, exported: Path | None, summary: Mapping[str, Any]) -> No
         checkpoint.unlink(missing_ok=True)
         with suppress(OSError):  # where somebody else's checkpoints stay, or there were none
             checkpoint.parent.rmdir()
-
-
-@contextmanager
-def _naming_the_way_on(folder: Path, export: bool) -> Iterator[None]:
-    """Say how to go on with a run that something outside of it has ended."""
-    command = f"go on with: {command_to_go_on(folder, export)}"
-    try:
-        yield
-    except RunInterrupted as stop:
-        raise RunInterrupted(stop.signal, f"{stop}; {command}") from stop
-    except KeyboardInterrupt as stop:
-        if not (folder / CHECKPOINT_NAME).is_file():
-            raise
-        raise RunInterrupted(signal.SIGINT, f"interrupted; {command}") from stop
-    except OSError as error:
-        reason = unwritable(error)
-        if reason is None or not (folder / CHECKPOINT_NAME).is_file():
-            raise
-        raise MisconfigurationError(f"{reason}; the last checkpoint is whole: mend that, and {command}") from error
 
 
 def _listed(value: Any) -> list[Any]:

@@ -38,7 +38,8 @@ _NOISE = (
     "Problem with given class_path",
     "Expected a path",
 )
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_CLOSED = (errno.EACCES, errno.EPERM)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *_CLOSED)
 _OTHER_BRANCHES = ("Expected a <class 'NoneType'>", "Import path ")
 """Why a value is not what else it could have been: said only where nothing else is."""
 
@@ -85,7 +86,8 @@ def unwritable(error: OSError) -> str | None:
     """Which file a full disk or a closed folder keeps from being written, in words; none where it is another error."""
     if error.errno not in _UNWRITABLE:
         return None
-    return f"{error.filename or 'a file'} cannot be written: {error.strerror}"
+    verb = "accessed" if error.errno in _CLOSED else "written"
+    return f"{error.filename or 'a file'} cannot be {verb}: {error.strerror}"
 
 
 def sentence(report: str) -> str:

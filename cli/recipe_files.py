@@ -73,14 +73,16 @@ def find_recipe(name_or_path: str) -> Recipe:
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
-        return Recipe(_run_again(path) if path.name == "config.yaml" else path.stem, path)
+        # A run's own config.yaml is run again under the name of its recipe; of restor and compare, the folder has it.
+        above = path.resolve().parent.parent.name if path.name == "config.yaml" else ""
+        return Recipe(run_recipe(path) or above or path.stem, path)
     return packaged_recipe(name_or_path)
 
 
-def _run_again(path: Path) -> str:
-    """What the run of a `config.yaml` is called by: its first line says it, else runs/<recipe>/<time> does."""
-    title = Recipe("", path).title
-    return title.removeprefix(_RUN_OF) if title.startswith(_RUN_OF) else path.resolve().parent.parent.name or path.stem
+def run_recipe(config: Path) -> str | None:
+    """The recipe of the run that wrote a `config.yaml`; none where no run did."""
+    title = Recipe("", config).title
+    return title.removeprefix(_RUN_OF) if title.startswith(_RUN_OF) else None
 
 
 def packaged_recipe(name: str) -> Recipe:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from soul_lightning.checkpoint_io import read_checkpoint
+from soul_lightning.cli.mistakes import unwritable
+from soul_lightning.cli.recipe_files import run_recipe
 from soul_lightning.cli.run_checkpoint import RUN_KEY
-from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.exceptions import MisconfigurationError, RunInterrupted
 from soul_lightning.run_folder import CHECKPOINT_NAME, CONFIG_NAME, SUMMARY_NAME
 
 LAST = "last"
@@ -53,7 +57,7 @@ def resumed_folder(configs: Sequence[Any]) -> Path:
         MisconfigurationError: None of them is a run's own.
     """
     for path in map(Path, map(str, configs)):
-        if path.name == CONFIG_NAME and path.is_file():
+        if run_recipe(path) is not None:
             return path.parent
     raise MisconfigurationError(
         f"--ckpt_path last goes on with a run, and none is named; give its {CONFIG_NAME} with --config, or its folder "
@@ -116,10 +120,30 @@ def refuse_another_recipe(folder: Path, checkpoint: Path | None, recipe: Mapping
     )
 
 
-def command_to_go_on(folder: Path, export: bool) -> str:
-    """The command line that goes on with the run in `folder`."""
+@contextmanager
+def naming_the_way_on(folder: Path, export: bool) -> Iterator[None]:
+    """Say how to go on with a run that something outside of it has ended.
+
+    Args:
+        folder: The run folder.
+        export: Whether the run exports its model, which no configuration says.
+    """
     options = [] if export else ["--export", "false"]
-    return shlex.join(["soul-lightning", "fit", "--config", str(folder / CONFIG_NAME), "--ckpt_path", LAST, *options])
+    given = ["soul-lightning", "fit", "--config", str(folder / CONFIG_NAME), "--ckpt_path", LAST, *options]
+    command = f"go on with: {shlex.join(given)}"
+    try:
+        yield
+    except RunInterrupted as stop:
+        raise RunInterrupted(stop.signal, f"{stop}; {command}") from stop
+    except KeyboardInterrupt as stop:
+        if not (folder / CHECKPOINT_NAME).is_file():
+            raise
+        raise RunInterrupted(signal.SIGINT, f"interrupted; {command}") from stop
+    except OSError as error:
+        reason = unwritable(error)
+        if reason is None or not (folder / CHECKPOINT_NAME).is_file():
+            raise
+        raise MisconfigurationError(f"{reason}; the last checkpoint is whole: mend that, and {command}") from error
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._noted = 0
+        self._speaks = False
         self._handlers: dict[int, Any] = {}
 
     def watch(self, trainer: Trainer) -> None:

@@ -30,6 +30,10 @@ def replaced_when_written(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the name that somebody knows
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
+import re
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -57,8 +60,10 @@ def save_pretrained(
     with folder_replaced_when_written(folder) as temporary:
         try:
             whole.save_pretrained(str(temporary))
-        except SafetensorError as error:  # as it says that the disk is full
-            raise OSError(f"the export {str(folder)!r} cannot be written ({error})") from error
+        except SafetensorError as error:  # this is how it says that the disk is full
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(folder)) from error
         tokenizer.save_pretrained(str(temporary))
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
+from transformers import LlamaForCausalLM
 
 from tests.cli.conftest import Interrupt, Outcome, Run, write_rows, write_yaml
 from tests.cli.test_fit_command import DATA, MODEL, assert_refused, change
@@ -92,6 +94,22 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(run: Run, recipe: Path, mon
     assert go_on(run, outcome).code == 0
 
 
+def test_a_full_disk_at_the_export(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_pretrained(_network: LlamaForCausalLM, folder: str) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LlamaForCausalLM, "save_pretrained", save_pretrained)
+        outcome = run("fit", "--config", recipe, "--trainer.default_root_dir", "run")
+    assert outcome.code == 2
+    assert outcome.error.startswith(
+        "error: run/export cannot be written: No space left on device; the last checkpoint is"
+    )
+    assert not [path for path in Path("run").iterdir() if "export" in path.name]
+    assert go_on(run, outcome).code == 0
+
+
 def test_a_full_disk_before_the_first_checkpoint(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_disk(monkeypatch, after=0)
     outcome = run("fit", "--config", recipe, "--trainer.default_root_dir", "run")
@@ -107,7 +125,7 @@ def test_a_folder_that_may_not_be_written(run: Run, recipe: Path, monkeypatch: p
         patched.setattr(Path, "mkdir", mkdir)
         outcome = run("fit", "--config", recipe, "--trainer.default_root_dir", "run")
     assert outcome.code == 2
-    assert outcome.error == "error: run cannot be written: Permission denied; mend that, or choose another folder"
+    assert outcome.error == "error: run cannot be accessed: Permission denied; mend that, or choose another folder"
     assert not Path("run").exists()
 
 

@@ -153,7 +153,11 @@ OTHERS = [
     (f"{MODEL}.forget", {"class_path": "GradientAscent"}, "model.forget is NPO there and GradientAscent here"),
     (f"{MODEL}.forget.init_args.beta", 0.2, "model.forget.beta is 0.1 there and 0.2 here"),
     (f"{MODEL}.optimizer.init_args.lr", 0.1, "model.optimizer.lr is 0.001 there and 0.1 here"),
-    (f"{MODEL}.optimizer", {"class_path": "Lion"}, "model.optimizer is Sophia there and Lion here"),
+    (
+        f"{MODEL}.optimizer",
+        {"class_path": "soul_lightning.optim.Lion"},
+        "model.optimizer is Sophia there and Lion here",
+    ),
     (f"{MODEL}.network.lora", {"r": 4}, "model.network.lora.r is null there and 4 here"),
     (f"{DATA}.max_tokens", 16, "data.max_tokens is 32 there and 16 here"),
     ("seed_everything", 1, "seed_everything is 0 there and 1 here"),

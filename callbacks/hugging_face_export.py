@@ -65,12 +65,17 @@ class HuggingFaceExport(Callback):
         self._own_tokenizer = tokenizer
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._claimed: Path | None = None
+        self._begins_anew = False
         self._replaces = False
 
     @property
     def state_key(self) -> str:
         """Keeps the states of two exports apart in a checkpoint."""
         return f"{type(self).__qualname__}[{self.folder}]"
+
+    def begin_anew(self) -> None:
+        """Say that what is in the folder was left by this run, which begins once more without a checkpoint."""
+        self._begins_anew = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find network and tokenizer, so that what cannot be exported is said before anything is trained.
@@ -103,7 +108,7 @@ class HuggingFaceExport(Callback):
         root = trainer.log_dir or trainer.default_root_dir
         folder = (Path(root) / Path(self.folder).expanduser()).absolute()
         # The claim outlives what was exported: a run that is resumed from a checkpoint older than its export owns it.
-        self._replaces = folder == self._claimed
+        self._replaces = self._begins_anew or folder == self._claimed
         if not self._replaces and not _is_trial(trainer):
             refuse_filled(folder)
         self._claimed = folder

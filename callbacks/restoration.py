@@ -79,6 +79,7 @@ class Restoration(ProbeCallback):
         self.comparison: RestorationComparison | None = None
         self._rows: dict[str, list[AnswerRow]] = {}
         self._before: list[AnswerRow] = []
+        self._known_others: dict[str, dict[str, Any]] = {}
         self._levels: Metrics = {}
         self._report: RestorationReport | None = None
 
@@ -114,7 +115,11 @@ class Restoration(ProbeCallback):
         if CORRUPTED not in self.models and trainer.state.fn not in EVALUATIONS:
             self._rows[CORRUPTED] = self._answers_before_training(trainer)
         for model, source in self.models.items():
-            if model not in self._rows:
+            known = self._known_others.get(model, {})
+            if model not in self._rows and known.get("of") == source:
+                rows = [row_from(record) for record in known["rows"]]
+                self._rows[model] = self._checked(model, rows, "from the checkpoint")
+            elif model not in self._rows:
                 self._rows[model] = self._answer_folder(trainer, model, source)
         order = [CLEAN, CORRUPTED, *self.models]
         self._rows = {model: self._rows[model] for model in dict.fromkeys(order) if model in self._rows}
@@ -191,13 +196,19 @@ class Restoration(ProbeCallback):
         return {**self._levels, **self.metrics}
 
     def state_dict(self) -> dict[str, Any]:
-        """The answers before training too, so that a resumed run never takes a moved model for the corrupted one."""
-        return super().state_dict() | {"before": [asdict(row) for row in self._before]}
+        """The answers before training too, for that model has moved, and of the others, to ask them once."""
+        others = {
+            model: {"of": source, "rows": [asdict(row) for row in self._rows[model]]}
+            for model, source in self.models.items()
+            if model in self._rows
+        }
+        return super().state_dict() | {"before": [asdict(row) for row in self._before], "others": others}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self._before = [row_from(record) for record in state_dict.get("before", [])]
+        self._known_others = dict(state_dict.get("others", {}))
 
 
 def _levels(scores: ModelScores) -> Metrics:

@@ -89,6 +89,7 @@ class ScoringCallback(ProbeCallback):
         self.measured: dict[str, list[MeasuredRow]] = {}
         self.levels: dict[str, Metrics] = {}
         self._before: list[MeasuredRow] = []
+        self._known_others: dict[str, dict[str, Any]] = {}
         self._hashes: dict[str, str] = {}
         self._current = AFTER
 
@@ -168,7 +169,10 @@ class ScoringCallback(ProbeCallback):
         if self._current == AFTER:
             self._before = self._rows_before(trainer)
         for model, source in self.models.items():
-            if model not in self.measured:
+            known = self._known_others.get(model, {})
+            if model not in self.measured and known.get("of") == self._origin(source):
+                self.measured[model] = [MeasuredRow.from_record(record) for record in known["rows"]]
+            elif model not in self.measured:
                 rank_zero_info(f"{type(self).__name__}: measuring the {model} model ({source})")
                 self.measured[model] = ask_other_model(
                     trainer,
@@ -184,6 +188,10 @@ class ScoringCallback(ProbeCallback):
         if trainer.global_step == 0:  # the model before training stands at step 0 of the curves themselves
             others = {model: metrics for model, metrics in self.levels.items() if model != BEFORE}
             self.log_to_loggers(trainer, self._grouped_levels(others))
+
+    def _origin(self, source: str) -> list[Any]:
+        """What the rows of another model are of."""
+        return [source, self._hashes]
 
     def _rows_before(self, trainer: Trainer) -> list[MeasuredRow]:
         """Rows of the model before training: measured now, or kept by the checkpoint of a resumed run."""
@@ -250,10 +258,16 @@ class ScoringCallback(ProbeCallback):
         return {**self._grouped_levels(self.levels), **self.metrics}
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows of the model before training too, so that a resumed run never takes a moved model for it."""
-        return super().state_dict() | {"before": [row.record() for row in self._before]}
+        """The rows of the model before training too, for that model has moved, and of the others, to ask them once."""
+        others = {
+            model: {"of": self._origin(source), "rows": [row.record() for row in self.measured[model]]}
+            for model, source in self.models.items()
+            if model in self.measured
+        }
+        return super().state_dict() | {"before": [row.record() for row in self._before], "others": others}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self._before = [MeasuredRow.from_record(record) for record in state_dict.get("before", [])]
+        self._known_others = dict(state_dict.get("others", {}))

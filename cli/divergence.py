@@ -10,7 +10,9 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from soul_lightning.callbacks import DivergenceGuard
+from soul_lightning.checkpoint_io import read_checkpoint
 from soul_lightning.exceptions import TrainingDivergedError
+from soul_lightning.sharding import SumOverWeights, here
 
 
 def stopped_by_guard(trainer: Trainer) -> TrainingDivergedError | None:
@@ -39,7 +41,10 @@ def remarks(diverged: TrainingDivergedError | None) -> str:
 
 def is_finite(network: nn.Module) -> bool:
     """Whether every weight is: one step that was finite itself may still have been too far."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters())
+    others = SumOverWeights(1)
+    for parameter in network.parameters():
+        others.add(parameter, here(parameter.detach()).isfinite().logical_not().sum())
+    return others.total()[0] == 0
 
 
 def with_place(
@@ -69,7 +74,7 @@ def with_place(
 def _last_finite(folder: Path) -> Path | None:
     """The newest checkpoint of a run whose weights are finite."""
     for path in sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        weights = read_checkpoint(path, mmap=True)["state_dict"]
         if all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             return path
     return None

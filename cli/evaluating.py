@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from soul_lightning.cli.fitting import FitCLI
 from soul_lightning.cli.mistakes import as_sentences
+from soul_lightning.cli.recipe_files import recipe_comment
+from soul_lightning.cli.resuming import LAST
 from soul_lightning.cli.summary import config_hash, summarize
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.run_folder import CONFIG_NAME, discarded_unless, write_summary, write_text
@@ -51,6 +53,8 @@ def evaluate(
     with as_sentences():
         cli = FitCLI(given, recipe, folder)
         assert cli.run_folder is not None
+        if cli.config.ckpt_path == LAST:
+            raise MisconfigurationError(f"{evaluation}: --ckpt_path last is for fit; name the checkpoint's file")
         trainer = cli.trainer
         if not any(_measures(callback) for callback in getattr(trainer, "callbacks", ())):
             raise MisconfigurationError(
@@ -61,7 +65,7 @@ def evaluate(
         measured = False
         with discarded_unless(lambda: measured, cli.run_folder):
             if trainer.is_global_zero:
-                write_text(cli.run_folder / CONFIG_NAME, cli.config_text)
+                write_text(cli.run_folder / CONFIG_NAME, f"{recipe_comment(recipe)}\n{cli.config_text}")
             run = trainer.validate if evaluation == "validate" else trainer.test
             run(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, verbose=False)
             measured = True

@@ -13,7 +13,7 @@ DESCRIPTION = (
 )
 EPILOG = """\
   soul-lightning export runs/quickstart/20250101-120000 my-model
-  soul-lightning export runs/quickstart/20250101-120000/checkpoints/epoch=1-step=80.ckpt my-model
+  soul-lightning export runs/quickstart/20250101-120000/checkpoints/last.ckpt my-model
 
 Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the config.yaml of its run, which
 is looked for beside it; --config names another place.

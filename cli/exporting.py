@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from soul_lightning.checkpoint_io import read_checkpoint
 from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.files import folder_replaced_when_written
 from soul_lightning.networks.loading import PretrainedNetwork
 from soul_lightning.networks.model_card import model_card, read_configuration
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
@@ -79,12 +78,7 @@ def _newest_checkpoint(run: Path) -> Path:
 
 def _weights(checkpoint: Path) -> dict[str, Any]:
     """The network's weights alone; nothing in the file is executed."""
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError) as error:
-        raise MisconfigurationError(
-            f"{str(checkpoint)!r} is no checkpoint of soul_lightning; name a .ckpt of a run"
-        ) from error
+    stored = read_checkpoint(checkpoint, mmap=True)["state_dict"]
     return {key.removeprefix(WEIGHTS_PREFIX): value for key, value in stored.items() if key.startswith(WEIGHTS_PREFIX)}
 
 
@@ -120,12 +114,5 @@ def _network_settings(path: Path) -> PretrainedNetwork:
 
 
 def _copy(ready: Path, destination: Path) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
-    try:
+    with folder_replaced_when_written(destination) as temporary:
         shutil.copytree(ready, temporary, dirs_exist_ok=True)
-        temporary.chmod(0o755)
-        temporary.replace(destination)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -19,7 +19,9 @@ Everything in a recipe can be given or overridden by its dotted name:
   --trainer.max_epochs 3               anything that lightning's Trainer takes
   --trainer.default_root_dir DIR       the run folder; runs/<recipe>/<time> by default
   --seed_everything 1                  0 by default
-  --ckpt_path FILE                     go on from a checkpoint (runs/…/checkpoints/*.ckpt)
+  --ckpt_path last                     go on with an interrupted run, whose config.yaml is given with --config
+  --checkpoint.every_n_steps 50        save also every so many optimizer steps (200), beside each epoch's end
+  --checkpoint.keep true               keep the checkpoint of a complete run, to train it longer
 
 To look around:
   soul-lightning recipes list          the packaged recipes

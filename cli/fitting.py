@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +15,38 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
 
+from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.callbacks.memory_estimate import MemoryEstimator
+from soul_lightning.checkpoint_io import AtomicCheckpointIO
 from soul_lightning.cli.chatter import tame
 from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.divergence import is_finite, record, remarks, stopped_by_guard, with_place
 from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
+from soul_lightning.cli.recipe_files import recipe_comment
+from soul_lightning.cli.resuming import (
+    LAST,
+    ResumedFitLoop,
+    last_checkpoint,
+    naming_the_way_on,
+    refuse_another_recipe,
+    resumed_folder,
+    trained_recipe,
+)
+from soul_lightning.cli.run_checkpoint import RunCheckpoint
 from soul_lightning.cli.summary import config_hash, summarize
-from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
+from soul_lightning.exceptions import MisconfigurationError, RunInterrupted, TrainingDivergedError
+from soul_lightning.files import remove_leftovers
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.networks.model_card import model_card
 from soul_lightning.networks.saving import save_pretrained
 from soul_lightning.run_folder import (
+    CHECKPOINT_NAME,
     CONFIG_NAME,
     EXPORT_NAME,
     discarded_unless,
@@ -44,7 +64,7 @@ OWN_LOOP = {
     "accumulate_grad_batches": (1, 1, "raise data.batch_size, and model.micro_batches with it"),
 }
 """Trainer settings that a module with its own loop cannot take: the values that ask for nothing, and the way out."""
-KNOWN_CHECKPOINTS = ("last", "best", "hpc", "registry")
+KNOWN_CHECKPOINTS = (LAST, "best", "hpc", "registry")
 
 
 @dataclass(frozen=True)
@@ -108,8 +128,9 @@ class FitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what lightning's own `fit` subcommand takes."""
+        """Add what lightning's own `fit` subcommand takes, and what a run goes on from."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
+        parser.add_class_arguments(RunCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without the warning that the process has arguments of its own: it has, and they are these."""
@@ -129,9 +150,12 @@ class FitCLI(LightningCLI):
                 raise MisconfigurationError(
                     f"trainer.{name}={self.config.trainer[name]} cannot serve the module's own training loop; {instead}"
                 )
-        given = self.config.trainer.default_root_dir
-        self.run_folder = self.run_folder or (Path(given) if given else new_run_folder(self.recipe))
-        checkpoint = self.config.ckpt_path
+        given, checkpoint = self.config.trainer.default_root_dir, self.config.ckpt_path
+        if self.run_folder is None and given:
+            self.run_folder = Path(given)
+        elif self.run_folder is None and checkpoint == LAST:
+            self.run_folder = resumed_folder(self.config.get("config") or [])
+        self.run_folder = self.run_folder or new_run_folder(self.recipe)
         if checkpoint and checkpoint not in KNOWN_CHECKPOINTS and not Path(checkpoint).is_file():
             raise MisconfigurationError(f"the checkpoint {checkpoint!r} does not exist; check --ckpt_path")
         if self._instantiates and not checkpoint and getattr(rank_zero_only, "rank", 0) == 0:
@@ -149,17 +173,32 @@ class FitCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.run_folder)
         if settings.logger is None or settings.logger is True:
             kwargs["logger"] = EventsLogger(self.run_folder)
+        callbacks = _listed(settings.callbacks)
         if settings.enable_progress_bar is not False:
-            callbacks = settings.callbacks or []
             # First, so that the bar has ended when another callback prints its table at the end of training.
-            own = [StepProgressBar(), MemoryEstimator()]
-            kwargs["callbacks"] = [*own, *(callbacks if isinstance(callbacks, list) else [callbacks])]
-        return super().instantiate_trainer(**kwargs)
+            callbacks = [StepProgressBar(), MemoryEstimator(), *callbacks]
+        if settings.enable_checkpointing is not False and not settings.fast_dev_run:
+            checkpoint: RunCheckpoint = self.config_init.checkpoint
+            checkpoint.recipe = self.trained_recipe
+            callbacks = [*callbacks, checkpoint]
+        plugins = _listed(settings.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, AtomicCheckpointIO()]
+        trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks, plugins=plugins)
+        ResumedFitLoop.replace_in(trainer)
+        return trainer
 
     @property
     def config_text(self) -> str:
-        """The whole resolved configuration as YAML."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        """The whole resolved configuration as YAML, from the first step on."""
+        config = self.config.clone()
+        config.ckpt_path = None
+        return str(self.parser.dump(config, skip_none=False))
+
+    @property
+    def trained_recipe(self) -> dict[str, Any]:
+        """What decides what is trained, as plain values."""
+        return trained_recipe(yaml.safe_load(self.config_text))
 
 
 def check_config(args: Arguments, recipe: str) -> None:
@@ -199,42 +238,79 @@ def fit(
         assert cli.run_folder is not None
         trainer, resumes = cli.trainer, bool(cli.config.ckpt_path)
         _ = cli.model.tokenizer  # a model folder without one is found before anything is read or written
-        with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
+        checkpoint = _checkpoint(cli)
+        with naming_the_way_on(cli.run_folder, export):
+            with discarded_unless(lambda: resumes or trainer.global_step > 0, cli.run_folder):
+                if trainer.is_global_zero:
+                    remove_leftovers(cli.run_folder, *((cli.run_folder / name) for name in ("checkpoints", "rows")))
+                    write_text(cli.run_folder / CONFIG_NAME, f"{recipe_comment(recipe)}\n{cli.config_text}")
+                diverged = _train(cli, checkpoint)
+            finite = diverged is None or is_finite(cli.model.network)
+            exported = cli.run_folder / EXPORT_NAME if export and finite else None
+            summary = {
+                "recipe": recipe,
+                "recipe_hash": config_hash(cli.config_text),
+                "seed": cli.config.seed_everything,
+                "seconds": round(time.monotonic() - started, 3),
+                **(extra or {} if diverged is None else record(diverged)),
+                **summarize(trainer),
+            }
+            network = put_together(cli.model.network)
             if trainer.is_global_zero:
-                write_text(cli.run_folder / CONFIG_NAME, cli.config_text)
-            diverged = _train(cli)
-    finite = diverged is None or is_finite(cli.model.network)
-    exported = cli.run_folder / EXPORT_NAME if export and finite else None
-    summary = {
-        "recipe": recipe,
-        "recipe_hash": config_hash(cli.config_text),
-        "seed": cli.config.seed_everything,
-        "seconds": round(time.monotonic() - started, 3),
-        **(extra or {} if diverged is None else record(diverged)),
-        **summarize(trainer),
-    }
-    network = put_together(cli.model.network)
-    if trainer.is_global_zero:
-        if exported is not None:
-            merges = cli.model.source is None or cli.model.source.lora is None or cli.model.source.lora.merge_when_saved
-            card = model_card(yaml.safe_load(cli.config_text), summary.get("data_hashes"), summary, remarks(diverged))
-            save_pretrained(network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True, card=card)
-        write_summary(cli.run_folder, summary)
+                _close(cli, network, exported, summary, remarks(diverged))
     if diverged is not None:
         raise with_place(diverged, cli.run_folder, exported, finite)
     return FitResult(cli.run_folder, summary, exported)
 
 
-def _train(cli: FitCLI) -> TrainingDivergedError | None:
+def _checkpoint(cli: FitCLI) -> str | None:
+    """What the run goes on from, after a look at whether it may."""
+    assert cli.run_folder is not None
+    given: str | None = cli.config.ckpt_path
+    path = last_checkpoint(cli.run_folder) if given == LAST else Path(given) if given else None
+    if given == LAST or (path is not None and path.is_file()):
+        refuse_another_recipe(cli.run_folder, path, cli.trained_recipe)
+    if given == LAST and path is None:
+        for callback in getattr(cli.trainer, "callbacks", ()):
+            if isinstance(callback, HuggingFaceExport):
+                callback.begin_anew()
+    return str(path) if path is not None else None
+
+
+def _train(cli: FitCLI, checkpoint: str | None) -> TrainingDivergedError | None:
     """Train; what made the run stop early at weights that are worth keeping, if anything did."""
     try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
         return stopped_by_guard(cli.trainer)
     except TrainingDivergedError as error:
         if cli.trainer.global_step == 0:  # the model is as it was loaded
             raise
         return error
+    except SIGTERMException as stop:
+        raise RunInterrupted(signal.SIGTERM, "stopped by SIGTERM before the first step") from stop
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # lightning shuts down, then exits with code 1
             raise KeyboardInterrupt from stop
         raise
+
+
+def _close(
+    cli: FitCLI, network: nn.Module, exported: Path | None, summary: Mapping[str, Any], card_remarks: str
+) -> None:
+    """Write what a complete run leaves; the optimizer's state, which remembers what was forgotten, is not of it."""
+    assert cli.run_folder is not None
+    if exported is not None:
+        merges = cli.model.source is None or cli.model.source.lora is None or cli.model.source.lora.merge_when_saved
+        card = model_card(yaml.safe_load(cli.config_text), summary.get("data_hashes"), summary, card_remarks)
+        save_pretrained(network, cli.model.tokenizer, exported, merge_adapters=merges, replace=True, card=card)
+    write_summary(cli.run_folder, summary)
+    if exported is not None and not cli.config.checkpoint.keep:
+        checkpoint = cli.run_folder / CHECKPOINT_NAME
+        checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # where somebody else's checkpoints stay, or there were none
+            checkpoint.parent.rmdir()
+
+
+def _listed(value: Any) -> list[Any]:
+    """One, several or none as a list."""
+    return [] if value is None else list(value) if isinstance(value, list) else [value]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from soul_lightning import __version__
 from soul_lightning.cli.arguments import nearest
 from soul_lightning.cli.terminal import error_console, output_console
-from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
+from soul_lightning.exceptions import MisconfigurationError, RunInterrupted, TrainingDivergedError
 
 COMMANDS = {
     "fit": "train or unlearn a model as a recipe says",
@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What stands after `soul-lightning`; the process's own arguments if none is given.
 
     Returns:
-        The exit code: 0, 2 where the user has to mend something, 130 after an interrupt.
+        The exit code: 0, 2 where the user has to mend something, 130 or 143 where SIGINT or SIGTERM ended the command.
     """
     given = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in given
@@ -60,6 +60,8 @@ def main(args: Sequence[str] | None = None) -> int:
             error_console().print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
         error_console().print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
         return 2
+    except RunInterrupted as stop:
+        return _interrupted(stop)
     except KeyboardInterrupt:
         error_console().print("interrupted", highlight=False)
         return 130
@@ -84,6 +86,15 @@ def _dispatch(given: list[str]) -> int:
     command = importlib.import_module(f"soul_lightning.cli.{given[0]}_command")
     code: int = command.run(given[1:])
     return code
+
+
+def _interrupted(stop: RunInterrupted) -> int:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return 0  # lightning kills the first process, which speaks for all, when another one fails
+    error_console().print(str(stop), markup=False, highlight=False, soft_wrap=True)
+    return 128 + stop.signal
 
 
 def _escaped(error: Exception) -> str:

@@ -6,6 +6,7 @@ the user can mend, the keys on the way say where.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import re
 import sys
@@ -40,6 +41,8 @@ _NOISE = (
     "Problem with given class_path",
     "Expected a path",
 )
+_CLOSED = (errno.EACCES, errno.EPERM)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *_CLOSED)
 _OTHER_BRANCHES = ("Expected a <class 'NoneType'>", "Import path ")
 """Why a value is not what else it could have been: said only where nothing else is."""
 
@@ -73,6 +76,11 @@ def as_sentences() -> Iterator[None]:
         raise
     except ArgumentError as error:
         raise _inner(error) or MisconfigurationError(sentence(str(error))) from error
+    except OSError as error:
+        reason = unwritable(error)
+        if reason is None:
+            raise
+        raise MisconfigurationError(f"{reason}; mend that, or choose another folder") from error
     except MisconfigurationException as error:
         raise MisconfigurationError(" ".join(str(error).split()).rstrip(".!")) from error
     except ValueError as error:
@@ -80,6 +88,14 @@ def as_sentences() -> Iterator[None]:
         if inner is None:
             raise
         raise inner from error
+
+
+def unwritable(error: OSError) -> str | None:
+    """Which file a full disk or a closed folder keeps from being written, in words; none where it is another error."""
+    if error.errno not in _UNWRITABLE:
+        return None
+    verb = "accessed" if error.errno in _CLOSED else "written"
+    return f"{error.filename or 'a file'} cannot be {verb}: {error.strerror}"
 
 
 def sentence(report: str) -> str:

@@ -13,6 +13,8 @@ from soul_lightning.exceptions import MisconfigurationError
 _TELLING = {"compare": "optimizers", "restor": "stages"}
 """The command of a recipe by the first of these keys that it has; `fit` without any."""
 
+_RUN_OF = "a run of the recipe "
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,6 +54,11 @@ class Recipe:
         return self
 
 
+def recipe_comment(name: str) -> str:
+    """The first line of the `config.yaml` of a run."""
+    return f"# {_RUN_OF}{name}"
+
+
 def packaged_recipes() -> dict[str, Recipe]:
     """The recipes inside the package, by name."""
     folder = Path(str(resources.files("soul_lightning.cli.recipes")))
@@ -66,10 +73,16 @@ def find_recipe(name_or_path: str) -> Recipe:
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
-        # A run's own config.yaml is run again under the name of its recipe: runs/<recipe>/<time>/config.yaml
-        again = path.name == "config.yaml" and path.resolve().parent.parent.name
-        return Recipe(again or path.stem, path)
+        # A run's own config.yaml is run again under the name of its recipe; of restor and compare, the folder has it.
+        above = path.resolve().parent.parent.name if path.name == "config.yaml" else ""
+        return Recipe(run_recipe(path) or above or path.stem, path)
     return packaged_recipe(name_or_path)
+
+
+def run_recipe(config: Path) -> str | None:
+    """The recipe of the run that wrote a `config.yaml`; none where no run did."""
+    title = Recipe("", config).title
+    return title.removeprefix(_RUN_OF) if title.startswith(_RUN_OF) else None
 
 
 def packaged_recipe(name: str) -> Recipe:

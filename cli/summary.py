@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from soul_lightning import versions as releases
 from soul_lightning.callbacks.sources import last_metrics
 
-_NOT_THE_EXPERIMENT = ("ckpt_path", "seed_everything")
+_NOT_THE_EXPERIMENT = ("ckpt_path", "checkpoint", "seed_everything")
 
 
 def versions() -> dict[str, str]:
@@ -20,7 +20,7 @@ def versions() -> dict[str, str]:
 
 
 def config_hash(text: str) -> str:
-    """A hash of what a configuration says, 16 hexadecimal digits; its seed, checkpoint and run folder do not enter.
+    """A hash of what a configuration says, 16 hexadecimal digits; its seed, checkpoints and run folder do not enter.
 
     Args:
         text: The resolved configuration as YAML.

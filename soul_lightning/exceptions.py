@@ -19,3 +19,15 @@ class TrainingDivergedError(RuntimeError):
     def __init__(self, message: str, step: int | None = None) -> None:
         super().__init__(message)
         self.step = step
+
+
+class RunInterrupted(Exception):
+    """A signal ended a run after it was saved; the message says how to go on.
+
+    Attributes:
+        signal: The signal's number; a shell expects the exit code 128 + `signal`.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -4,7 +4,7 @@
 runs/<recipe>/<time>/
   config.yaml      the whole resolved configuration
   events.out.…     TensorBoard
-  checkpoints/     what training resumes from
+  checkpoints/     last.ckpt, from which an interrupted run goes on
   rows/            one file a measurement, one row an example
   export/          the final model as a Hugging Face folder
   summary.json     flat metric names and numbers, seed, seconds, versions, hashes; written last
@@ -31,6 +31,7 @@ from soul_lightning.files import replaced_when_written
 CONFIG_NAME = "config.yaml"
 SUMMARY_NAME = "summary.json"
 EXPORT_NAME = "export"
+CHECKPOINT_NAME = "checkpoints/last.ckpt"
 
 
 def new_run_folder(recipe: str, root: Path | None = None) -> Path:

@@ -48,7 +48,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word; `<bos>` before every text."""
+    """`make_tokenizer`, once."""
     return make_tokenizer()
 
 

@@ -125,12 +125,13 @@ class CurvatureRefresh:
         return self._metrics | {"curvature/win_rate": win_rate, "curvature/clip_rate": 1 - win_rate}
 
     def state_dict(self) -> dict[str, Any]:
-        """When the next refresh is due."""
-        return self.clock.state_dict()
+        """When the next refresh is due, and what is logged of the last one until then."""
+        return {**self.clock.state_dict(), "metrics": dict(self._metrics)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep to it."""
         self.clock.load_state_dict(state)
+        self._metrics = dict(state.get("metrics", {}))
 
     def _sampled(self, batch: Batch, step: int) -> Batch:
         """The rows that the refresh uses; a rank that would be left with none keeps one without labels."""

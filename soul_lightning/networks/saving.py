@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
+import errno
+import os
+import re
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.files import folder_replaced_when_written
 from soul_lightning.networks.model_card import CARD_NAME
 from soul_lightning.networks.quantization import dequantized_and_merged, is_quantized
 
@@ -50,29 +53,26 @@ def save_pretrained(
 
     Raises:
         MisconfigurationError: The folder is not empty, or the network is no Hugging Face model.
+        OSError: It cannot be written.
     """
     if not replace:
         refuse_filled(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     whole = _without_adapters(network) if merge_adapters else network
     if not isinstance(whole, _Saves):
         raise MisconfigurationError(
             f"a {type(network).__name__} cannot be exported, it has no save_pretrained; use a Hugging Face model"
         )
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        whole.save_pretrained(str(temporary))
+    with folder_replaced_when_written(folder) as temporary:
+        try:
+            whole.save_pretrained(str(temporary))
+        except SafetensorError as error:  # this is how it says that the disk is full
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(folder)) from error
         tokenizer.save_pretrained(str(temporary))
         (temporary / CARD_NAME).unlink(missing_ok=True)  # PEFT's own, which names the model's local folder
         if card is not None:
             (temporary / CARD_NAME).write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp keeps others out
-        if replace and folder.is_dir():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def refuse_filled(folder: Path) -> None:

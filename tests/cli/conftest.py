@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from soul_lightning.cli.main import main
+from soul_lightning.modules.base import StreamModule
 from tests.conftest import FORGET, RETAIN
 
 
@@ -30,6 +33,7 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+Interrupt = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -89,3 +93,23 @@ def config(tmp_path: Path, model_folder: Path) -> dict[str, Any]:
 def recipe(tmp_path: Path, config: dict[str, Any]) -> Path:
     """`config` as a file."""
     return write_yaml(tmp_path / "tiny.yaml", config)
+
+
+@pytest.fixture
+def interrupted(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
+    """Run the recipe in the folder `run` and send this process signals within an optimizer step, counted from 1."""
+
+    def call(*signals: signal.Signals, step: int = 4, args: tuple[str, ...] = ()) -> Outcome:
+        original = StreamModule.training_step
+
+        def training_step(self: StreamModule, *given: Any) -> None:
+            if self.global_step == step - 1:
+                for number in signals:
+                    os.kill(os.getpid(), number)
+            original(self, *given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(StreamModule, "training_step", training_step)
+            return run("fit", "--config", recipe, "--trainer.default_root_dir", "run", *args)
+
+    return call

@@ -48,7 +48,8 @@ def test_a_folder_is_measured_and_not_trained(
 
 
 def test_a_run_folder_stands_for_its_configuration_and_its_model(run: Run, measured: Path, tmp_path: Path) -> None:
-    assert run("fit", "--config", measured, "--trainer.enable_progress_bar=false").code == 0
+    given = ("--config", measured, "--trainer.enable_progress_bar=false", "--checkpoint.keep", "true")
+    assert run("fit", *given).code == 0
     trained = only_folder(tmp_path / "runs" / "measured")
     outcome = run("validate", trained, "--trainer.max_epochs", "5", "--json")
     assert outcome.code == 0, outcome.err

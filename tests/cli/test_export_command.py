@@ -14,7 +14,8 @@ from tests.cli.conftest import Run
 @pytest.mark.parametrize("lora", [False, True], ids=["weights", "lora"])
 def test_run_and_checkpoint_give_the_same_model(run: Run, recipe: Path, tmp_path: Path, lora: bool) -> None:
     adapters = ["--model.network.lora.r", "4"] if lora else []
-    assert run("fit", "--config", recipe, "--trainer.default_root_dir", "r", *adapters).code == 0
+    given = ("--config", recipe, "--trainer.default_root_dir", "r", "--checkpoint.keep", "true", *adapters)
+    assert run("fit", *given).code == 0
     (checkpoint,) = tmp_path.glob("r/checkpoints/*.ckpt")
     assert run("export", "r", "from-run").code == 0
     outcome = run("export", checkpoint, "from-checkpoint")

@@ -1,0 +1,1 @@
+"""Runs that are killed, and what becomes of them: `python -m tests.faults.campaign`."""

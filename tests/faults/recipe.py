@@ -1,4 +1,4 @@
-"""A tiny run on which everything depends that a checkpoint must hold: dropout, a cached reference, every callback."""
+"""A tiny run that everything a checkpoint must hold has a part in: dropout, a cached reference, seven callbacks."""
 
 from __future__ import annotations
 

@@ -155,6 +155,10 @@ class FitCLI(LightningCLI):
             self.run_folder = Path(given)
         elif self.run_folder is None and checkpoint == LAST:
             self.run_folder = resumed_folder(self.config.get("config") or [])
+        strategy = self.config.trainer.strategy
+        if isinstance(strategy, Namespace) and strategy.class_path.endswith(".ModelParallelStrategy"):
+            # A folder that every process writes its part to cannot be replaced as a whole.
+            strategy.init_args.save_distributed_checkpoint = False
         self.run_folder = self.run_folder or new_run_folder(self.recipe)
         if checkpoint and checkpoint not in KNOWN_CHECKPOINTS and not Path(checkpoint).is_file():
             raise MisconfigurationError(f"the checkpoint {checkpoint!r} does not exist; check --ckpt_path")

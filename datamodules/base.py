@@ -127,6 +127,7 @@ class StreamDataModule(LightningDataModule):
         Raises:
             MisconfigurationError: A stream is empty, or forget rows stand in retain.
         """
+        self._loader = None  # of an earlier run
         if self.task is not None:
             return
         task = self.load()
@@ -270,8 +271,11 @@ class StreamDataModule(LightningDataModule):
         return self._loader.state_dict() if self._loader is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stands."""
-        self._loader_state = state_dict
+        """Go on where the checkpoint stands; where weights are split, Lightning asks for it after the loader."""
+        if self._loader is not None:
+            self._loader.load_state_dict(state_dict)
+        else:
+            self._loader_state = state_dict
 
     def stream(self, name: str) -> Iterator[Batch]:
         """Every row of one training stream once: longest first so that memory runs out early or never.

@@ -59,7 +59,7 @@ def test_two_runs_have_one_card(run: Run, recipe: Path, tmp_path: Path) -> None:
 def test_cards_of_copies_checkpoints_and_the_callback(run: Run, config: dict[str, Any], tmp_path: Path) -> None:
     config["trainer"]["callbacks"] = [{"class_path": "HuggingFaceExport", "init_args": {"folder": "other"}}]
     recipe = write_yaml(tmp_path / "tiny.yaml", config)
-    assert run("fit", "--config", recipe, "--trainer.default_root_dir", "r").code == 0
+    assert run("fit", "--config", recipe, "--trainer.default_root_dir", "r", "--checkpoint.keep", "true").code == 0
     (checkpoint,) = tmp_path.glob("r/checkpoints/*.ckpt")
     assert run("export", "r", "copy").code == 0
     assert run("export", checkpoint, "from-checkpoint").code == 0

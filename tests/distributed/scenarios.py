@@ -18,6 +18,7 @@ from soul_lightning.modules.saliency import Saliency
 from soul_lightning.networks.loading import LoraSettings, _add_lora
 from soul_lightning.objectives import L1, NPO, RMU, CrossEntropy, KLDivergence, RMURetention
 from soul_lightning.optim import AdaptiveInterval, Lion
+from soul_lightning.schedules import LearningRateSchedule
 from tests.conftest import make_network
 
 second_order: Any = partial(Sophia, lr=1e-4, rho=0.4)
@@ -88,6 +89,19 @@ def adapters(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
     )
 
 
+def scheduled(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """Dropout, and a learning rate that asks how many steps there are before a checkpoint is read."""
+    return UnlearningModule(
+        make_network(len(tokenizer), dropout=0.1),
+        NPO(0.5),
+        KLDivergence(),
+        optimizer=second_order,
+        lr_scheduler=LearningRateSchedule("linear", warmup_steps=2),
+        curvature=GaussNewtonBartlett(AdaptiveInterval(2, 4)),
+        tokenizer=tokenizer,
+    )
+
+
 def hidden_states(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
     """Hidden states of the network and of a frozen copy."""
     return UnlearningModule(
@@ -128,3 +142,5 @@ SCENARIOS = {
     "hessian": Scenario(hessian, splits=False),
 }
 """`lone_rows`: the last step of a pass has one row, and the second process none."""
+DROPS_OUT = Scenario(scheduled, batch_size=2)
+"""Each process drops out other activations, so that one process is no measure of two; three steps make an epoch."""

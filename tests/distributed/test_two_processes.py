@@ -100,3 +100,16 @@ def test_the_same_seed_gives_the_same_bits(runs: Mapping[str, Path], scenario: s
     assert once.keys() == again.keys()
     for name, value in once.items():
         torch.testing.assert_close(again[name], value, rtol=0, atol=0, equal_nan=True, msg=f"{name}: {{}}".format)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_a_run_that_was_broken_off_ends_like_one_that_was_not(runs: Mapping[str, Path], strategy: str) -> None:
+    """In the middle of an epoch, with dropout, on both processes: to the bit."""
+    unbroken, resumed = torch.load(runs[strategy] / "resumed.pt", weights_only=True)
+    after = {
+        name: value for name, value in unbroken.items() if not name.startswith(tuple(f"step {n} " for n in range(5)))
+    }
+    assert any(name.startswith("step 5 ") for name in after)
+    for name, value in after.items():
+        assert torch.equal(resumed[name], value), name

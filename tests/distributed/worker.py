@@ -6,13 +6,14 @@ Writes of each scenario what every optimizer step saw, and what the run came to,
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,7 +22,7 @@ from soul_lightning.datamodules.task import Task
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.sharding import whole
 from tests.conftest import TinyDataModule, make_tokenizer, make_trainer
-from tests.distributed.scenarios import SCENARIOS, Scenario
+from tests.distributed.scenarios import DROPS_OUT, SCENARIOS, Scenario
 
 EPOCHS = 3
 
@@ -69,7 +70,7 @@ def strategy_settings(scenario: Scenario, strategy: str, size: int) -> dict[str,
     """What the Trainer is given."""
     if strategy == "one":
         return {}
-    split = ModelParallelStrategy(data_parallel_size=size, tensor_parallel_size=1)
+    split = ModelParallelStrategy(size, 1, save_distributed_checkpoint=False)
     return {
         "strategy": split if strategy == "fsdp2" else scenario.ddp,
         "devices": size,
@@ -77,28 +78,63 @@ def strategy_settings(scenario: Scenario, strategy: str, size: int) -> dict[str,
     }
 
 
-def run(scenario: Scenario, strategy: str, size: int, folder: Path) -> dict[str, Tensor]:
+class StopAt(Callback):
+    """Saves in the middle of an epoch, and ends the run there."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step = step
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise InterruptedError("as by a signal")
+
+
+def run(
+    scenario: Scenario,
+    strategy: str,
+    size: int,
+    folder: Path,
+    stop: StopAt | None = None,
+    checkpoint: Path | None = None,
+) -> dict[str, Tensor]:
     """Train, and return what was recorded."""
+    seed_everything(0, verbose=False)
     tokenizer, recorder = make_tokenizer(), Recorder()
     trainer = make_trainer(
         folder,
         max_epochs=EPOCHS,
         logger=False,
-        callbacks=[*scenario.callbacks(), recorder],
+        callbacks=[*scenario.callbacks(), recorder, *([stop] if stop is not None else [])],
         **strategy_settings(scenario, strategy, size),
     )
-    trainer.fit(scenario.module(tokenizer), datamodule=FiveRows(scenario.batch_size // size, tokenizer=tokenizer))
+    trainer.fit(
+        scenario.module(tokenizer),
+        datamodule=FiveRows(scenario.batch_size // size, tokenizer=tokenizer),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
     return recorder.found
 
 
 def main(strategy: str, rank: str, size: str, folder: str) -> None:
-    """Run every scenario that the strategy can serve."""
+    """Run every scenario that the strategy can serve; of several processes also a run that is broken off."""
     torch.set_num_threads(1)
     for name, scenario in SCENARIOS.items():
         if scenario.splits or strategy != "fsdp2":
             found = run(scenario, strategy, int(size), Path(folder))
             if rank == "0":
                 torch.save(found, Path(folder, f"{name}.pt"))
+    if strategy == "one":
+        return
+    path = Path(folder, "middle.ckpt")
+    unbroken = run(DROPS_OUT, strategy, int(size), Path(folder))
+    with suppress(InterruptedError):
+        run(DROPS_OUT, strategy, int(size), Path(folder), StopAt(4, path))
+    resumed = run(DROPS_OUT, strategy, int(size), Path(folder), checkpoint=path)
+    if rank == "0":
+        torch.save([unbroken, resumed], Path(folder, "resumed.pt"))
 
 
 if __name__ == "__main__":

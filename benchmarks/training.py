@@ -14,9 +14,7 @@ OMP_NUM_THREADS=1 python -m benchmarks.training MODEL TOFU [--precision 32-true]
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from benchmarks.peak import in_own_process, peak_mib
 from soul_lightning import GaussNewtonBartlett, Sophia, UnlearningModule
 from soul_lightning.datamodules import TOFUDataModule
 from soul_lightning.networks.loading import PretrainedNetwork
@@ -57,19 +56,19 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default="bf16-mixed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--micro-batches", type=int, default=1)
-    parser.add_argument("--peak", choices=("bare", "AdamW", "Sophia", "NPO"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("bare", "AdamW", "Sophia", "NPO"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.peak:
+    if arguments.child:
         print(_peak(arguments))
         return
     for way in arguments.ways:
         race = Race(bare_loop(arguments), arguments.steps)
         fit(arguments, way, race, WARM_UP + arguments.steps)
         print(f"{way}: {race.report()}", flush=True)
-    bare = _peak_of("bare")
+    (bare,) = in_own_process("benchmarks.training", "bare", *sys.argv[1:])
     for way in arguments.ways:
-        peak = _peak_of(way)
+        (peak,) = in_own_process("benchmarks.training", way, *sys.argv[1:])
         print(f"peak memory: bare {bare:,.0f} MiB · {way} {peak:,.0f} MiB · ratio {peak / bare:.2f}", flush=True)
 
 
@@ -179,15 +178,8 @@ def _gradient_difference(network: PreTrainedModel, rows: Step) -> Tensor:
     return loss
 
 
-def _peak_of(who: str) -> float:
-    """Peak memory of a process of its own, in MiB."""
-    command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--peak", who]
-    found = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(found.stdout.strip().splitlines()[-1])
-
-
 def _peak(arguments: argparse.Namespace) -> float:
-    if arguments.peak == "bare":
+    if arguments.child == "bare":
         data = tofu_rows(arguments, tokenizer=arguments.model)
         data.setup()
         step, loader = bare_loop(arguments), data.train_dataloader()
@@ -195,8 +187,8 @@ def _peak(arguments: argparse.Namespace) -> float:
         for rows in islice(epochs, MEMORY_STEPS):
             step(rows)
     else:
-        fit(arguments, arguments.peak, None, MEMORY_STEPS)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        fit(arguments, arguments.child, None, MEMORY_STEPS)
+    return peak_mib()
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def estimate_memory(module: StreamModule, data: SuppliesStreams) -> MemoryEstima
     sizes = {term.stream: largest_pass(module, data, term) for term in module.terms}
     activations = {stream: activation_bytes(network, size) for stream, size in sizes.items()}
     logits = {term.stream: _logit_bytes(module, term, sizes[term.stream]) for term in module.terms}
-    together = list(sizes)  # a micro-batch of every stream goes through the network at once
-    if module.gradient_surgery:
+    together = list(sizes)
+    if not module.joins_streams:
         together = [max(sizes, key=lambda stream: activations[stream] + logits[stream])]
     reshard(network)
     return MemoryEstimate(

@@ -76,7 +76,7 @@ class StepBackward:
     def _rounds(
         self, terms: Sequence[Term], parts: Mapping[str, list[Batch]], kept: Mapping[str, Predictions]
     ) -> list[list[TermPart]]:
-        """What runs forward and backward together: a micro-batch of every term, so that one pass serves them all.
+        """What runs forward and backward together: a micro-batch of every term where streams are joined.
 
         A graph that the refresh left is used first, by itself, and freed.
         """
@@ -88,6 +88,8 @@ class StepBackward:
                 *batches, last = batches
                 alone.append([TermPart(term, last, kept[term.stream])])
             rounds.append([TermPart(term, batch) for batch in reversed(batches)])
+        if not module.joins_streams:
+            return alone + [[part] for parts_of_term in rounds for part in parts_of_term]
         together = zip_longest(*rounds)
         return alone + [[part for part in parts_of_round if part is not None] for parts_of_round in together]
 

@@ -159,6 +159,16 @@ class StreamModule(LightningModule):
         reshard(self.network)
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
+    @property
+    def joins_streams(self) -> bool:
+        """Whether a micro-batch of every stream shares a pass through the network: faster, for less is padding.
+
+        Where most weights are frozen, activations are most of what a run holds: then one stream's at a time.
+        """
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.network.parameters()]
+        trainable = sum(size for size, trains in sizes if trains)
+        return self.gradient_surgery is None and 2 * trainable > sum(size for size, _ in sizes)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over what trains, and the learning rate over the optimizer steps of the whole run."""
         trainable = self.trainable_parameters()

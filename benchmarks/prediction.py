@@ -3,8 +3,8 @@
 Of a step of GradDiff with Sophia under FSDP2, one micro-batch, its curvature refreshed every ten steps:
 
 - operations: 6 · weights · tokens, and a third of that more on a refresh step (backward through the retain half);
-- bytes each GPU receives: two gathers of the weights and one reduction of the gradients, float32, of which it holds one
-  part in `gpus` itself; on a refresh step five gathers and three reductions (`python -m benchmarks.scaling` counts them);
+- bytes each GPU receives: two gathers of the weights and one reduction of the gradients, float32, less the part that it
+  holds itself; on a refresh step five gathers and three reductions (`python -m benchmarks.scaling` counts them);
 - memory of each GPU: 16 bytes a weight (weight, gradient, momentum, curvature) over `gpus`, and two whole blocks.
 
 `at best` hides the smaller of both behind the larger; `at worst` hides nothing.
@@ -71,9 +71,8 @@ def main() -> None:
     parser.add_argument("--network-gbs", type=float, default=40, help="GB a second from other nodes, a GPU")
     given = parser.parse_args()
     machine = Machine(given.teraflops * 1e12, given.node_gbs * 1e9, given.network_gbs * 1e9)
-    print(
-        "| model | GPUs | GiB a GPU | computing | exchanging | step, at best | at worst |\n|---|---|---|---|---|---|---|"
-    )
+    print("| model | GPUs | GiB a GPU | computing | exchanging | step, at best | at worst |")
+    print("|---|---|---|---|---|---|---|")
     for name, (weights, blocks) in MODELS.items():
         for gpus in (8, 64):
             computing, exchanging = step_seconds(weights, gpus, given.tokens, machine)

@@ -28,6 +28,7 @@ from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.joint import JointForward, Request
 from soul_lightning.networks.loading import PretrainedNetwork
 from soul_lightning.networks.predictions import Predictions
+from soul_lightning.networks.quantization import keep_differentiable
 from soul_lightning.networks.reference import ReferencePolicyName
 from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.protocols import Batch, Step, View
@@ -96,6 +97,7 @@ class StreamModule(LightningModule):
             raise MisconfigurationError(f"{type(self).__name__}: max_grad_norm must be above 0, got {max_grad_norm}")
         self.source = network if isinstance(network, PretrainedNetwork) else None
         if not isinstance(network, PretrainedNetwork):
+            keep_differentiable(network)
             self.network = network
         self.terms = tuple(terms)
         if not self.terms:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.quantization import is_quantized
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -32,6 +33,11 @@ def refuse_strategy(module: StreamModule) -> None:
             f"trainer.strategy {name} splits single matrices over {module.device_mesh['tensor_parallel'].size()} "
             f"processes, which is not built here; set its tensor_parallel_size to 1 and data_parallel_size to the "
             f"number of processes"
+        )
+    if module.source.quantization if module.source is not None else is_quantized(module.network):
+        raise MisconfigurationError(
+            f"trainer.strategy {name} splits the weights, which those of network.quantization do not allow; use ddp, "
+            f"or leave network.quantization out"
         )
     if module.needs_whole_weights:
         raise MisconfigurationError(

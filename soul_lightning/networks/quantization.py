@@ -60,15 +60,22 @@ def prepared_for_training(network: PreTrainedModel) -> PreTrainedModel:
     """
     from peft import prepare_model_for_kbit_training
 
+    keep_differentiable(network)
+    prepare: Callable[..., PreTrainedModel] = prepare_model_for_kbit_training
+    return prepare(network, use_gradient_checkpointing=False)
+
+
+def keep_differentiable(network: nn.Module) -> None:
+    """Keep 4-bit layers as they are when the network runs in evaluation mode; of other layers nothing changes.
+
+    On processors with AVX512-BF16 bitsandbytes would repack their weights in place at the first such pass, for kernels
+    that no gradient goes back through: after a reference or an evaluation training would stand still.
+    """
     module: Any
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):  # a 4-bit layer
-            # On such a processor the first pass in evaluation mode would repack the weights in place, for kernels that
-            # no gradient goes back through: after a reference or an evaluation training would stand still.
             module.support_avx512bf16_for_cpu = False
             module.register_load_state_dict_pre_hook(_leave_scales_alone)
-    prepare: Callable[..., PreTrainedModel] = prepare_model_for_kbit_training
-    return prepare(network, use_gradient_checkpointing=False)
 
 
 def _leave_scales_alone(_module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

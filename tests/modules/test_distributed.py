@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from soul_lightning import GaussNewtonBartlett, Hutchinson, InfluenceUnlearningModule, UnlearningModule
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.base import StreamModule
+from soul_lightning.networks.loading import LoraSettings, PretrainedNetwork
 from soul_lightning.objectives import NPO
 from tests.conftest import make_network
 
@@ -46,3 +47,6 @@ def test_what_split_weights_cannot_do(tokenizer: PreTrainedTokenizerFast) -> Non
     influence = InfluenceUnlearningModule(network, tokenizer=tokenizer)
     with pytest.raises(MisconfigurationError, match="InfluenceUnlearningModule reads whole weights"):
         with_strategy(influence, ModelParallelStrategy).setup("fit")
+    rounded = PretrainedNetwork("somewhere", lora=LoraSettings(), quantization="nf4")
+    with pytest.raises(MisconfigurationError, match=r"those of network.quantization do not allow; use ddp"):
+        with_strategy(UnlearningModule(rounded, NPO()), ModelParallelStrategy).setup("fit")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -51,6 +52,22 @@ def test_what_cannot_be_rounded_is_refused(model_folder: Path) -> None:
     for settings in ({"adapter": "somewhere"}, {"random_weights": True}):
         with pytest.raises(MisconfigurationError, match=f"and network.{next(iter(settings))} changes them afterwards"):
             PretrainedNetwork(str(model_folder), quantization="int8", lora=LORA, **settings).load_network()
+
+
+def test_a_4_bit_model_from_elsewhere_stays_differentiable(
+    model_folder: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Of a kind of processor: bitsandbytes would repack the weights where they run in evaluation mode."""
+    pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
+    settings = quantization.quantization_settings("nf4", torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(model_folder, **settings)
+    network: Any = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    module = UnlearningModule(network.train(), NPO(0.5), CrossEntropy(), tokenizer=tokenizer)
+    layers: list[Any] = [layer for layer in network.modules() if hasattr(layer, "support_avx512bf16_for_cpu")]
+    assert layers and not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(module, datamodule=TinyDataModule(4))
+    assert float(trainer.logged_metrics["train/gradient_norm"]) > 0.01
 
 
 def test_a_missing_package_is_named(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

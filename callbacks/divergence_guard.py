@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.sharding import here, reshard
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class _Weights:
 
     def take(self, module: LightningModule, step: int) -> None:
         self.step = step
-        own = list(_trained(module))
+        own = _trained(module)
         if len(own) != len(self._copies):
             self._copies = [torch.empty_like(tensor, device="cpu") for tensor in own]
         for copy, tensor in zip(self._copies, own, strict=True):
@@ -222,8 +222,6 @@ class _Weights:
             tensor.copy_(copy)
 
 
-def _trained(module: LightningModule) -> Iterable[Tensor]:
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            data = parameter.detach()
-            yield data.to_local() if isinstance(data, DTensor) else data
+def _trained(module: LightningModule) -> list[Tensor]:
+    reshard(module)  # a measurement leaves some of them whole, and what is put there does not last
+    return [here(parameter.detach()) for parameter in module.parameters() if parameter.requires_grad]

@@ -43,8 +43,12 @@ def split_weights(network: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def reshard(network: nn.Module) -> None:
-    """Let go of weights that a forward pass without a backward pass left whole: `parameters()` are the parts again."""
-    for module in network.modules() if isinstance(network, FSDPModule) else ():
+    """Let go of weights that a forward pass without a backward pass left whole: `parameters()` are the parts again.
+
+    Args:
+        network: A network, or a module that holds one.
+    """
+    for module in network.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from soul_lightning import GaussNewtonBartlett, Hutchinson, Sophia, UnlearningModule
-from soul_lightning.callbacks import MembershipInference, Memorization, Restoration, Utility
+from soul_lightning.callbacks import Bound, DivergenceGuard, MembershipInference, Memorization, Restoration, Utility
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.modules.saliency import Saliency
 from soul_lightning.networks.loading import LoraSettings, _add_lora
@@ -132,11 +132,16 @@ def measured() -> list[Callback]:
     return [Restoration(max_new_tokens=4), Memorization(), MembershipInference(), Utility()]
 
 
+def guarded() -> list[Callback]:
+    """A measurement, and a guard that puts the weights of the first epoch back after the second."""
+    return [Utility(answer=False), DivergenceGuard({"train/rows": Bound(times_start=1.5)})]
+
+
 SCENARIOS = {
     "npo_with_sophia": Scenario(npo_with_sophia, callbacks=measured),
     "lone_rows": Scenario(npo_with_sophia, batch_size=2),
     "masked_surgery": Scenario(masked_surgery),
-    "sparse": Scenario(sparse),
+    "sparse": Scenario(sparse, callbacks=guarded),
     "adapters": Scenario(adapters),
     "hidden_states": Scenario(hidden_states, ddp="ddp_find_unused_parameters_true"),
     "hessian": Scenario(hessian, splits=False),

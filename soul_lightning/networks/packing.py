@@ -148,7 +148,8 @@ def _keeps_rows_apart(network: nn.Module, vocabulary: int, layout: Layout) -> bo
     else:
         packed_ids, packed_places = ids, places
     rows = ids[:, TRIAL_TOKENS:]
-    with torch.autocast(device.type, enabled=False):
+    # Nothing is compiled for these lengths.
+    with torch.autocast(device.type, enabled=False), torch.compiler.set_stance("force_eager"):
         alone = network(input_ids=rows, use_cache=False).logits
         joined = network(input_ids=ids, use_cache=False).logits[:, TRIAL_TOKENS:]
         try:

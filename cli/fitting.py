@@ -259,7 +259,7 @@ def fit(
                 **(extra or {} if diverged is None else record(diverged)),
                 **summarize(trainer),
             }
-            network = put_together(cli.model.network)
+            network = put_together(cli.model.network) if exported is not None else cli.model.network
             if trainer.is_global_zero:
                 _close(cli, network, exported, summary, remarks(diverged))
     if diverged is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from soul_lightning.networks.blocks import repeated_blocks
@@ -120,19 +121,33 @@ def largest_pass(module: StreamModule, data: SuppliesStreams, term: Term) -> Pas
 
 
 def optimizer_bytes(factory: OptimizerFactory, parameters: Iterable[Tensor]) -> int:
-    """What an optimizer keeps of its parameters, found out by one step on a small one of each precision."""
+    """What an optimizer keeps of its parameters, found out by one step on a small one of each precision.
+
+    An optimizer that takes no parameter but the network's own cannot be tried: that is said, and counts as 0.
+    """
     kept: dict[torch.dtype, float] = {}
     total = 0.0
     for parameter in parameters:
         if parameter.dtype not in kept:
-            probe = nn.Parameter(torch.ones(64, 64, dtype=parameter.dtype, device=here(parameter).device))
-            probe.grad = torch.ones_like(probe)
-            optimizer = factory([probe])
-            optimizer.step()
-            states = (value for value in optimizer.state[probe].values() if isinstance(value, Tensor))
-            kept[parameter.dtype] = sum(value.nbytes for value in states if value.dim() > 0) / probe.numel()
+            try:
+                kept[parameter.dtype] = _bytes_a_weight(factory, parameter)
+            except Exception as error:  # of anybody's code, which may serve the run all the same
+                rank_zero_warn(
+                    f"the optimizer's states are not in the estimate of memory, for it cannot be tried on a parameter "
+                    f"of no network ({type(error).__name__}: {error})"
+                )
+                return 0
         total += kept[parameter.dtype] * here(parameter).numel()
     return round(total)
+
+
+def _bytes_a_weight(factory: OptimizerFactory, like: Tensor) -> float:
+    probe = nn.Parameter(torch.ones(64, 64, dtype=like.dtype, device=here(like).device))
+    probe.grad = torch.ones_like(probe)
+    optimizer = factory([probe])
+    optimizer.step()
+    states = (value for value in optimizer.state[probe].values() if isinstance(value, Tensor))
+    return sum(value.nbytes for value in states if value.dim() > 0) / probe.numel()
 
 
 def activation_bytes(network: nn.Module, size: PassSize) -> int:

@@ -125,3 +125,13 @@ def test_an_estimate_changes_nothing(tiny_network: LlamaForCausalLM, tokenizer: 
     assert all(torch.equal(value, before[name]) for name, value in tiny_network.state_dict().items())
     assert all(parameter.grad is None for parameter in tiny_network.parameters())
     assert tiny_network.training == mode
+
+
+def test_an_optimizer_that_knows_the_networks_parameters_alone(tiny_network: LlamaForCausalLM) -> None:
+    rates = {id(parameter): 1e-3 for parameter in tiny_network.parameters()}
+
+    def by_parameter(parameters: Iterable[Tensor]) -> Optimizer:
+        return AdamW([{"params": [parameter], "lr": rates[id(parameter)]} for parameter in parameters])
+
+    with pytest.warns(UserWarning, match=r"states are not in the estimate of memory.*\(KeyError: "):
+        assert optimizer_bytes(by_parameter, tiny_network.parameters()) == 0

@@ -107,6 +107,7 @@ class DivergenceGuard(Callback):
         self._starts: dict[str, float] = {}
         self._good = _Weights()
         self._candidate = _Weights()
+        self._stored_stop: tuple[int | None, int | None, str] | None = None
 
     @property
     def state_key(self) -> str:
@@ -114,10 +115,10 @@ class DivergenceGuard(Callback):
         return f"{type(self).__qualname__}[{self.name}]"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run and its weights: this one goes on."""
-        self.diverged_at_step = self.kept_step = None
+        """Forget an earlier run and its weights, or take back that an interrupted one was being stopped."""
+        self.diverged_at_step, self.kept_step, self.reason = self._stored_stop or (None, None, "")
+        self._stored_stop = None
         self._good.step = self._candidate.step = None
-        self.reason = ""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where each metric starts, for those that are measured before training."""
@@ -127,6 +128,7 @@ class DivergenceGuard(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Keep the weights that a check after this step will be about."""
+        self.diverged_at_step, self.kept_step, self.reason = None, None, ""  # whatever stopped it, it goes on
         step = trainer.global_step
         if self.every_n_steps is not None and (step + 1) % self.every_n_steps == 0 and self._candidate.step != step:
             self._candidate.take(pl_module, step)
@@ -194,12 +196,13 @@ class DivergenceGuard(Callback):
         return {f"{self.name}/diverged_at_step": self.diverged_at_step, f"{self.name}/kept_step": self.kept_step}
 
     def state_dict(self) -> dict[str, Any]:
-        """The first values, as plain numbers."""
-        return {"starts": dict(self._starts)}
+        """The first values, and what has stopped the run, as plain values."""
+        return {"starts": dict(self._starts), "stop": (self.diverged_at_step, self.kept_step, self.reason)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._starts = dict(state_dict["starts"])
+        self._stored_stop = state_dict.get("stop")
 
 
 class _Weights:

@@ -179,7 +179,8 @@ def test_a_resumed_run_compares_with_the_first_start(tmp_path: Path) -> None:
     _, trainer = run(2, None)
     trainer.save_checkpoint(tmp_path / "two.ckpt")
     assert torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]["DivergenceGuard[divergence_guard]"] == {
-        "starts": {"perplexity": 4.0}
+        "starts": {"perplexity": 4.0},
+        "stop": (None, None, ""),
     }
     with pytest.warns(UserWarning, match="perplexity = 16 is above 3 times its start, 4"):
         resumed, _ = run(6, tmp_path / "two.ckpt")

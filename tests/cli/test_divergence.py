@@ -155,6 +155,24 @@ def test_the_guard_of_a_recipe(run: Run, diverging: dict[str, Any], tmp_path: Pa
     assert torch.equal(exported(tmp_path), Keeps.seen[kept - 1])
 
 
+@pytest.mark.filterwarnings("ignore:the run stops at optimizer step")
+def test_a_run_that_was_stopped_is_not_resumed_as_one_that_ended_well(
+    run: Run, diverging: dict[str, Any], tmp_path: Path
+) -> None:
+    BreaksAfter.made = -1000
+    diverging["model"]["init_args"]["optimizer"]["init_args"]["lr"] = 3.0
+    guard = {"class_path": "DivergenceGuard", "init_args": {"bounds": {"train/rows": {"times_start": 1.5}}}}
+    diverging["trainer"] |= {"callbacks": [guard], "enable_checkpointing": True}
+    first = started(run, diverging, tmp_path, "--export", "false")
+    again = started(run, diverging, tmp_path, "--ckpt_path", "last")
+    for outcome in (first, again):
+        assert outcome.code == 2 and "train/rows = " in outcome.error
+    assert first.error.split("; the model has")[0] == again.error.split("; the model has")[0]
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["divergence_guard/kept_step"] < summary["diverged_at_step"]
+    assert "The run diverged at optimizer step" in (tmp_path / "r" / "export" / "README.md").read_text()
+
+
 @pytest.mark.filterwarnings("ignore:optimizer step")
 def test_a_stage_that_diverged_is_not_taken_for_a_finished_one(
     run: Run, diverging: dict[str, Any], tmp_path: Path, model_folder: Path

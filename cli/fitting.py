@@ -291,7 +291,9 @@ def _train(cli: FitCLI, checkpoint: str | None) -> TrainingDivergedError | None:
             raise
         return error
     except SIGTERMException as stop:
-        raise RunInterrupted(signal.SIGTERM, "stopped by SIGTERM before the first step") from stop
+        step = cli.trainer.global_step
+        when = f"after optimizer step {step}, which is not saved" if step else "before the first step"
+        raise RunInterrupted(signal.SIGTERM, f"stopped by SIGTERM {when}") from stop
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # lightning shuts down, then exits with code 1
             raise KeyboardInterrupt from stop

@@ -134,6 +134,8 @@ def naming_the_way_on(folder: Path, export: bool) -> Iterator[None]:
     try:
         yield
     except RunInterrupted as stop:
+        if not (folder / CHECKPOINT_NAME).is_file():
+            raise
         raise RunInterrupted(stop.signal, f"{stop}; {command}") from stop
     except KeyboardInterrupt as stop:
         if not (folder / CHECKPOINT_NAME).is_file():

@@ -60,6 +60,12 @@ def test_the_command_to_go_on_keeps_what_is_no_setting(run: Run, interrupted: In
     assert Path("run/checkpoints/last.ckpt").exists()  # nothing else holds the weights
 
 
+def test_without_checkpoints_a_signal_says_that_nothing_is_saved(interrupted: Interrupt) -> None:
+    outcome = interrupted(signal.SIGTERM, step=2, args=("--trainer.enable_checkpointing", "false"))
+    assert outcome.code == 143, outcome.err
+    assert outcome.error == "stopped by SIGTERM after optimizer step 2, which is not saved"
+
+
 def test_a_second_interrupt_does_not_wait(interrupted: Interrupt) -> None:
     outcome = interrupted(signal.SIGINT, signal.SIGINT, step=2)
     assert outcome.code == 130

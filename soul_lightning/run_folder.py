@@ -4,7 +4,7 @@
 runs/<recipe>/<time>/
   config.yaml      the whole resolved configuration
   events.out.…     TensorBoard
-  checkpoints/     last.ckpt, from which an interrupted run goes on
+  checkpoints/     last.ckpt, from which an interrupted run goes on; a complete run keeps none
   rows/            one file a measurement, one row an example
   export/          the final model as a Hugging Face folder
   summary.json     flat metric names and numbers, seed, seconds, versions, hashes; written last

@@ -22,7 +22,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 class RunInterrupted(Exception):
-    """A signal ended a run after it was saved; the message says how to go on.
+    """A signal ended a run; the message says after which step and, where a checkpoint is there, how to go on.
 
     Attributes:
         signal: The signal's number; a shell expects the exit code 128 + `signal`.

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, dis
 from transformers import PreTrainedModel
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.adapters import under_adapters
 
 
 def has_split_weights(network: nn.Module) -> bool:
@@ -33,9 +34,7 @@ def split_weights(network: nn.Module, mesh: DeviceMesh) -> None:
     """
     if isinstance(network, FSDPModule):
         return
-    base = getattr(network, "get_base_model", None)  # a network with adapters
-    inner = base() if callable(base) else network
-    blocks = set(getattr(inner, "_no_split_modules", None) or ())
+    blocks = set(getattr(under_adapters(network), "_no_split_modules", None) or ())
     for module in list(network.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh)

@@ -87,7 +87,6 @@ COMMON_WORDS = frozenset(
 )
 
 _WORD = re.compile(r"[^\W\d_]+")
-_ADDRESS = re.compile(r"\S+://\S+|www\.\S+")
 _STOP = re.compile(r"[,;:\n|•]|[.!?](?=\s)")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from soul_lightning.networks.adapters import under_adapters
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Batch
 
@@ -133,8 +134,7 @@ def hidden_size_of(network: nn.Module) -> int:
 
 
 def _transformers_model(network: nn.Module) -> PreTrainedModel | None:
-    base = getattr(network, "get_base_model", None)  # a network with adapters
-    inner = base() if callable(base) else network
+    inner = under_adapters(network)
     return inner if isinstance(inner, PreTrainedModel) else None
 
 

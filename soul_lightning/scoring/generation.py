@@ -14,6 +14,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.adapters import under_adapters
 from soul_lightning.networks.forward import head_sees_only
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Example
@@ -110,8 +111,7 @@ def cache_argument(network: nn.Module) -> str | None:
 
     The name of its output's field is the same. transformers renamed it in 5.24.
     """
-    base = getattr(network, "get_base_model", None)
-    forward: Callable[..., object] = (base() if callable(base) else network).forward
+    forward: Callable[..., object] = under_adapters(network).forward
     names = set(inspect.signature(forward).parameters)
     if not {"position_ids", "use_cache"} <= names:
         return None

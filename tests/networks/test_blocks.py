@@ -20,6 +20,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.blocks import checkpoint_blocks, compile_blocks, repeated_blocks
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.loading import LoraSettings, PretrainedNetwork
+from soul_lightning.networks.packing import packed_layout
 from soul_lightning.objectives import NPO, CrossEntropy, KLDivergence
 from soul_lightning.optim.curvature import CurvatureEstimator, plain_backward
 from tests.conftest import TinyDataModule, make_network, make_trainer
@@ -155,6 +156,11 @@ def test_compiled_blocks_change_nothing(
             found.append([log_probs.detach(), *(parameter.grad for parameter in network.parameters())])
         torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_a_trial_on_packed_rows_compiles_nothing(compiled_network: LlamaForCausalLM) -> None:
+    assert packed_layout(compiled_network) == "rows"
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
 
 
 @pytest.mark.slow

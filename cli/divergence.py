@@ -11,7 +11,7 @@ from torch import nn
 
 from soul_lightning.callbacks import DivergenceGuard
 from soul_lightning.checkpoint_io import read_checkpoint
-from soul_lightning.exceptions import TrainingDivergedError
+from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
 from soul_lightning.sharding import SumOverWeights, here
 
 
@@ -74,7 +74,10 @@ def with_place(
 def _last_finite(folder: Path) -> Path | None:
     """The newest checkpoint of a run whose weights are finite."""
     for path in sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
-        weights = read_checkpoint(path, mmap=True)["state_dict"]
+        try:
+            weights = read_checkpoint(path, mmap=True)["state_dict"]
+        except MisconfigurationError:  # damaged, or somebody else's
+            continue
         if all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             return path
     return None

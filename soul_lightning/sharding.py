@@ -141,7 +141,8 @@ def _empty_twin(network: nn.Module) -> nn.Module:
 def put_together(network: nn.Module) -> nn.Module:
     """The network, or where its weights are split a copy on the CPU; every process must call it.
 
-    The first process alone gets the copy, the others a network without weights.
+    The first process alone gets the copy, the others a network without weights. What one process holds by itself on a
+    CPU is shared, not copied.
 
     Raises:
         MisconfigurationError: The weights are split, and it is neither a Hugging Face model nor one with adapters.
@@ -153,6 +154,11 @@ def put_together(network: nn.Module) -> nn.Module:
     if weights:
         twin.load_state_dict(weights, assign=True)
         _tie(twin)
+        for name, buffer in network.named_buffers():
+            if name in weights:
+                continue
+            module, _, own_name = name.rpartition(".")  # of rotary frequencies, which no state dict has
+            twin.get_submodule(module).register_buffer(own_name, buffer.detach().cpu().clone(), persistent=False)
     return twin
 
 
@@ -167,6 +173,8 @@ def split_copy(network: nn.Module) -> nn.Module:
     twin = _empty_twin(network)
     parameter = next(network.parameters())
     assert isinstance(parameter, DTensor)
+    for empty, given in zip(twin.parameters(), network.parameters(), strict=True):
+        empty.data = empty.data.to(given.dtype)  # a configuration does not say it of each weight
     split_weights(twin, parameter.device_mesh)
     twin.to_empty(device=parameter.to_local().device)
     _tie(twin)

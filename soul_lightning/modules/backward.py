@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from soul_lightning.modules.losses import summed_losses
 from soul_lightning.modules.surgery import Gradients, rectify
 from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.predictions import Predictions
@@ -55,7 +56,7 @@ class StepBackward:
             rounds = self._rounds(terms, parts, kept)
             for number, parts_of_round in enumerate(rounds, start=1):
                 weighted = []
-                for part, summed in zip(parts_of_round, module.summed_losses(parts_of_round), strict=True):
+                for part, summed in zip(parts_of_round, summed_losses(module, parts_of_round), strict=True):
                     stream = part.term.stream
                     loss = summed / max(1.0, totals[stream])
                     losses[stream] += loss.detach()

@@ -19,6 +19,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.backward import StepBackward
 from soul_lightning.modules.distributed import refuse_strategy
 from soul_lightning.modules.guard import StepGuard
+from soul_lightning.modules.losses import count_units, micro_batches, summed_losses
 from soul_lightning.modules.random_state import random_state, set_random_state
 from soul_lightning.modules.references import StreamReferences
 from soul_lightning.modules.refresh import CurvatureRefresh
@@ -33,7 +34,7 @@ from soul_lightning.networks.reference import ReferencePolicyName
 from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.protocols import Batch, Step, View
 from soul_lightning.schedules import LearningRateSchedule
-from soul_lightning.sharding import has_split_weights, reshard, split_like, split_weights, whole
+from soul_lightning.sharding import reshard, split_like, split_weights, whole
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -247,8 +248,9 @@ class StreamModule(LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         weights = self.term_weights(min(1.0, self.global_step / self.scheduled_steps))
-        parts = {name: self._micro_batches_of(batch) for name, batch in step.batches.items()}
-        totals = self._totals(parts)
+        parts = {name: micro_batches(self, batch) for name, batch in step.batches.items()}
+        totals, rows = count_units(self, parts)
+        self.rows_seen += rows
         # An estimate reads what it finds in `.grad`: nothing of the step before may stand there.
         self.zero_gradients()
         kept: dict[str, Predictions] = {}
@@ -306,27 +308,6 @@ class StreamModule(LightningModule):
         """The weight of each stream at `progress`."""
         return {term.stream: term.weight(progress) for term in self.terms}
 
-    def _micro_batches_of(self, batch: Batch) -> list[Batch]:
-        """The batch in micro-batches; of split weights every process runs as many passes as the others."""
-        parts = list(batch.split(self.micro_batches))
-        if has_split_weights(self.network):
-            nothing = parts[0].rows(parts[0].index.new_zeros(1)).without_labels()
-            parts += [nothing] * (self.micro_batches - len(parts))
-        return parts
-
-    def _totals(self, parts: Mapping[str, list[Batch]]) -> dict[str, float]:
-        """Units of each term over all micro-batches and ranks; counts the rows with a label."""
-        rows, counts = 0, []
-        for term in self.terms:
-            batches = self.stream_parts(parts, term.stream)
-            objective = term.objective
-            rows += sum(batch.labelled_sequences for batch in batches)
-            counts.append(sum(objective.count(batch.seen_as(objective.views)) for batch in batches))
-        all_counts = torch.tensor([rows, *counts], dtype=torch.float64, device=self.device)
-        all_rows, *totals = self.sum_over_ranks(all_counts).tolist()
-        self.rows_seen += int(all_rows)
-        return {term.stream: total for term, total in zip(self.terms, totals, strict=True)}
-
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """`values` added up over all processes."""
         reduced = self.trainer.strategy.reduce(values, reduce_op="sum")
@@ -346,23 +327,7 @@ class StreamModule(LightningModule):
     def term_loss(self, stream: str, batch: Batch) -> Tensor:
         """The loss of a stream's objective summed over the units of some rows, without its weight."""
         (term,) = (term for term in self.terms if term.stream == stream)
-        return self.summed_losses([TermPart(term, batch)])[0]
-
-    def summed_losses(self, parts: Sequence[TermPart]) -> list[Tensor]:
-        """Each part's loss summed over its units, without its weight; one forward pass serves all that can share it."""
-        seen = [part.batch.seen_as(part.term.objective.views) for part in parts]
-        said = {place: part.predictions for place, part in enumerate(parts) if part.predictions is not None}
-        asked = [place for place in range(len(parts)) if place not in said]
-        objectives = [part.term.objective for part in parts]
-        requests = [
-            Request(seen[place], objectives[place].hidden_layer, "every_position" in objectives[place].views)
-            for place in asked
-        ]
-        said |= dict(zip(asked, self.predict(requests), strict=True))
-        return [
-            objective.summed(said[place], self.references(self, part.term.stream, objective, seen[place]))
-            for place, (part, objective) in enumerate(zip(parts, objectives, strict=True))
-        ]
+        return summed_losses(self, [TermPart(term, batch)])[0]
 
     def predict(self, requests: Sequence[Request]) -> list[Predictions]:
         """What the network says about the rows of each request, out of one pass."""

@@ -58,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Args:
             path: A local file.
             map_location: Where its tensors go.
-            weights_only: `None` is taken for `True`.
+            weights_only: Taken for `True` whatever is asked.
 
         Raises:
             MisconfigurationError: There is no such file, it is damaged, or it holds more than tensors and plain values.
@@ -66,18 +66,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         if path.is_file() and not _is_whole(path):
             raise _damaged(path)
-        return read_checkpoint(path, map_location=map_location, weights_only=weights_only is not False)
+        del weights_only
+        return read_checkpoint(path, map_location=map_location)
 
 
-def read_checkpoint(
-    path: Path, map_location: MapLocation = "cpu", weights_only: bool = True, mmap: bool = False
-) -> dict[str, Any]:
+def read_checkpoint(path: Path, map_location: MapLocation = "cpu", mmap: bool = False) -> dict[str, Any]:
     """What a checkpoint holds; checksums are left alone, so that `mmap` reads no more than is used.
 
     Args:
         path: The file.
         map_location: Where its tensors go.
-        weights_only: Execute nothing.
         mmap: Read tensors when they are used.
 
     Raises:
@@ -88,7 +86,7 @@ def read_checkpoint(
     if not zipfile.is_zipfile(path):
         raise _damaged(path)
     try:
-        stored = torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
+        stored = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise MisconfigurationError(
             f"the checkpoint {str(path)!r} holds more than tensors and plain values, and loading it would execute "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ WORDS = (
     "ada bela cora dina egon finn gerd hana where does who is a live in work as plays lives works the to "
     "paris rome oslo baker pilot judge tailor cello flute harp oboe and . ? , : Question Answer not know"
 ).split()
+
+LAUNCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK")
+"""What Lightning leaves in the environment when it starts processes."""
 
 torch.set_num_threads(1)
 # No clock decides a test, and the same cases run every time.
@@ -44,6 +48,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+@pytest.fixture(autouse=True)
+def own_launch() -> Iterator[None]:
+    """Where processes of one test met is no place for those of the next."""
+    before = {name: os.environ.get(name) for name in LAUNCH_VARIABLES}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ class _Executes:
 def test_nothing_is_executed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     torch.save({"state_dict": _Executes()}, path)
-    for weights_only in (None, True):
+    for weights_only in (None, True, False):
         with pytest.raises(MisconfigurationError, match="holds more than tensors and plain values"):
             AtomicCheckpointIO().load_checkpoint(path, weights_only=weights_only)
     assert not Path("executed").exists()

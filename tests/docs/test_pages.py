@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from soul_lightning.cli.main import main
 
@@ -54,16 +55,18 @@ def test_the_runs_of_several_processes(tmp_path: Path) -> None:
             (tmp_path / name[1]).write_text(block)
     commands = [block.strip() for language, block in BLOCK.findall(text) if language == "bash"]
     assert len(commands) == 2
+    log = tmp_path / "log.txt"  # a pipe would stay open as long as any of the processes
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "soul_lightning.cli", *shlex.split(command)[1:]],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(DOCS.parent)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        with log.open("w") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", "soul_lightning.cli", *shlex.split(command)[1:]],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(DOCS.parent), "MASTER_PORT": str(find_free_network_port())},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=300,
+            )
+        assert done.returncode == 0, log.read_text()[-2000:]
     assert len(list(tmp_path.glob("runs/*/*/summary.json"))) == 2
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from soul_lightning.modules.distributed import backward_sync
 from soul_lightning.modules.losses import summed_losses
 from soul_lightning.modules.surgery import Gradients, rectify
 from soul_lightning.modules.terms import Term, TermPart
@@ -61,7 +62,7 @@ class StepBackward:
                     loss = summed / max(1.0, totals[stream])
                     losses[stream] += loss.detach()
                     weighted.append(loss * (weights[stream] * module.trainer.world_size))
-                with module.backward_sync(is_last=number == len(rounds)):
+                with backward_sync(module, is_last=number == len(rounds)):
                     module.manual_backward(sum(weighted[1:], start=weighted[0]))
             if module.gradient_surgery:
                 module.hide_gradients()  # what a mask holds takes no part in the conflict
@@ -100,7 +101,7 @@ class StepBackward:
         penalty = term.objective.penalty(module.trainable_parameters())
         if penalty is None:
             return 0.0
-        with module.backward_sync(is_last=False):
+        with backward_sync(module, is_last=False):
             module.manual_backward(penalty * weight)
         return whole(penalty.detach()) / module.trainer.world_size
 

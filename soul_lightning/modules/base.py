@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -261,7 +260,8 @@ class StreamModule(LightningModule):
         self.losses = losses = self._backward(parts, totals, weights, kept)
         self.hide_gradients()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
-        if not self.guard.admits(self.global_step, losses, whole(norm)):
+        whole_norm = whole(norm)
+        if not self.guard.admits(self.global_step, losses, whole_norm):
             self.zero_gradients()
             self.log_dict(self._counts)  # the last step may be one that is skipped
             return
@@ -277,7 +277,7 @@ class StreamModule(LightningModule):
         scheduler.step()
         for term in self.terms:
             term.weight.observe(losses[term.stream])
-        self._log(losses, weights, whole(norm), rate, optimizer.optimizer)
+        self._log(losses, weights, whole_norm, rate, optimizer.optimizer)
 
     def validation_step(self, batch: object, batch_idx: int) -> None:
         """Nothing: callbacks measure, and Lightning wants a step for them to do it after."""
@@ -336,21 +336,6 @@ class StreamModule(LightningModule):
     def run_backward(self, loss: Tensor, *, retain_graph: bool) -> None:
         """`manual_backward`, typed: scaled and synchronised as the strategy wants it."""
         self.manual_backward(loss, retain_graph=retain_graph)
-
-    def average_gradients(self) -> None:
-        """Average every gradient over ranks, where no backward pass has done it."""
-        if self.trainer.world_size == 1:
-            return
-        for parameter in self.trainable_parameters():
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            reduced = self.trainer.strategy.reduce(gradient, reduce_op="mean")
-            assert isinstance(reduced, Tensor)
-            parameter.grad = reduced
-
-    def backward_sync(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Around a backward pass: gradients are averaged over ranks only where `is_last`."""
-        block = getattr(self.trainer.strategy, "block_backward_sync", None)
-        return nullcontext() if is_last or block is None or self.trainer.world_size == 1 else block()
 
     def _log(
         self,

@@ -1,10 +1,13 @@
-"""Which of Lightning's strategies the manual loop can serve, and with what."""
+"""Which of Lightning's strategies the manual loop can serve, and when processes exchange gradients."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.quantization import is_quantized
@@ -48,3 +51,20 @@ def refuse_strategy(module: StreamModule) -> None:
             f"{type(module.curvature).__name__} differentiates twice, which the split weights of trainer.strategy "
             f"{name} do not allow; use GaussNewtonBartlett, or ddp"
         )
+
+
+def average_gradients(module: StreamModule) -> None:
+    """Average every gradient over ranks, where no backward pass has done it."""
+    if module.trainer.world_size == 1:
+        return
+    for parameter in module.trainable_parameters():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        reduced = module.trainer.strategy.reduce(gradient, reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        parameter.grad = reduced
+
+
+def backward_sync(module: StreamModule, *, is_last: bool) -> AbstractContextManager[None]:
+    """Around a backward pass: gradients that every rank holds whole are averaged over ranks only where `is_last`."""
+    block = getattr(module.trainer.strategy, "block_backward_sync", None)
+    return nullcontext() if is_last or block is None or module.trainer.world_size == 1 else block()

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from soul_lightning.modules.distributed import average_gradients, backward_sync
 from soul_lightning.networks.joint import Request
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import CurvatureEstimator
@@ -96,12 +97,12 @@ class CurvatureRefresh:
             place = self._estimator.streams.index(name) << 40
             mean = self._estimator.surrogate(predictions, batch.index + place, step) / tokens
             # Under gradient checkpointing the backward pass runs the forward once more.
-            with self._estimator.forward_context(), module.backward_sync(is_last=number == len(batches)):
+            with self._estimator.forward_context(), backward_sync(module, is_last=number == len(batches)):
                 self._estimator.accumulate(
                     mean * module.trainer.world_size, parameters, step, keep_graph=is_kept, backward=module.run_backward
                 )
         if not self._estimator.reuses_graph:
-            module.average_gradients()  # autograd.grad passes by the hooks that average over ranks
+            average_gradients(module)  # autograd.grad passes by the hooks that average over ranks
         drift = float("inf")
         if self._gradients_are_finite(module, step):
             folded = cast("SecondOrderOptimizer", optimizer).fold_curvature(self._estimator.estimate(tokens, step))

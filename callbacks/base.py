@@ -16,6 +16,7 @@ from soul_lightning.file_names import check_file_name
 from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
 from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
+from soul_lightning.reports.findings import Finding
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import kept_random_state
 from soul_lightning.scoring.ranks import Ranks
@@ -49,7 +50,7 @@ class ProbeCallback(Callback):
         tokenizer: Folder or name of a tokenizer, or the tokenizer; the DataModule's or the module's if none is given.
         forward: How a network that is no Hugging Face model is asked: a function of the network, `input_ids` and
             `attention_mask`, [batch, tokens] each, that returns logits, [batch, tokens, vocabulary].
-        every_n_epochs: Measure at the end of every so many epochs.
+        every_n_epochs: Measure at the end of every so many epochs; none for the end of the fit only.
         every_n_steps: Measure also every so many optimizer steps; none for epoch ends only.
         before_training: Measure also before the first step.
         limit: Use so many examples of each probe, drawn once by `seed`; none for all.
@@ -66,7 +67,7 @@ class ProbeCallback(Callback):
         network: str | None = None,
         tokenizer: str | PreTrainedTokenizerBase | None = None,
         forward: LogitsFunction | None = None,
-        every_n_epochs: int = 1,
+        every_n_epochs: int | None = 1,
         every_n_steps: int | None = None,
         before_training: bool = True,
         limit: int | None = None,
@@ -173,7 +174,7 @@ class ProbeCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure when an epoch is due."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._measure_and_log(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -246,6 +247,10 @@ class ProbeCallback(Callback):
         values = {name: value for name, value in metrics.items() if value is not None}
         for logger in trainer.loggers if values else []:
             logger.log_metrics(values, step=trainer.global_step)
+
+    def findings(self) -> list[Finding]:
+        """What the last measurement says to the questions of an audit; nothing where it answers none."""
+        return []
 
     def summary(self) -> Mapping[str, float | None]:
         """The last metrics, for the run's summary."""

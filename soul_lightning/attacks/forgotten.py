@@ -1,0 +1,65 @@
+"""Which questions ask for what a model must no longer know, and which for what it may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example, Probe
+
+KEPT_ROLES = ("retain", "utility", "control")
+"""Roles of what a model may know."""
+
+
+def forgotten_probes(probes: Sequence[Probe], caller: str) -> list[Probe]:
+    """Sets whose rows' own answers are what must be gone.
+
+    Questions of the role `forget`, in their own words; where there are none, questions about `corrupted` facts turned
+    round (the false answer is what was learned and must go, the true one counts as another); else the texts of the role
+    `forget`.
+
+    Args:
+        probes: All that there are.
+        caller: Who asks, for the error.
+
+    Raises:
+        MisconfigurationError: There is nothing to forget among them.
+    """
+    asked = [probe for probe in probes if probe.role == "forget" and probe.kind == "question" and probe.examples]
+    own_words = [probe for probe in asked if not probe.rows_of]
+    for probe in asked:  # of several that ask the same texts, the first asks in the rows' own words
+        if probe.rows_of and probe.rows_of not in {other.rows_of for other in own_words}:
+            own_words.append(probe)
+    if own_words:
+        return own_words
+    lies = [turned_round(probe) for probe in probes if probe.role == "corrupted" and probe.kind == "question"]
+    lies = [probe for probe in lies if probe.examples]
+    texts = [probe for probe in probes if probe.role == "forget" and probe.kind == "text" and probe.examples]
+    if not lies and not texts:
+        there = ", ".join(sorted({f"{probe.role} ({probe.kind})" for probe in probes})) or "none"
+        raise MisconfigurationError(
+            f"{caller} needs questions or texts of the role forget, or questions of the role corrupted whose false "
+            f"answers are known (there are: {there}); give what must be gone, or remove the callback"
+        )
+    return lies or texts
+
+
+def turned_round(probe: Probe) -> Probe:
+    """Questions about corrupted facts whose answer is the lie; rows without a known lie are left out."""
+    return replace(probe, examples=[_lie(row) for row in probe.examples if row.perturbed])
+
+
+def _lie(row: Example) -> Example:
+    answer, *aliases = row.perturbed
+    return replace(row, answer=answer, aliases=tuple(aliases), perturbed=row.accepted, paraphrase=None)
+
+
+def kept_questions(probes: Sequence[Probe]) -> list[Probe]:
+    """Questions that a model may answer: of the roles `retain`, `utility` and `control`, in their own words."""
+    return [
+        probe
+        for role in KEPT_ROLES
+        for probe in probes
+        if probe.role == role and probe.kind == "question" and not probe.rows_of and probe.examples
+    ]

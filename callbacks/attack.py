@@ -14,7 +14,7 @@ from soul_lightning.callbacks.scoring import REFERENCE, ScoringCallback
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Probe
-from soul_lightning.reports.findings import Finding
+from soul_lightning.reports.findings import CONFIDENCE, Finding
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -48,7 +48,7 @@ class AttackCallback(ScoringCallback):
         name: str,
         reference: str | None = None,
         asking: Asking | None = None,
-        confidence: float = 0.95,
+        confidence: float = CONFIDENCE,
         every_n_epochs: int | None = None,
         before_training: bool = False,
         **settings: Any,

@@ -32,6 +32,8 @@ BEFORE, AFTER, EVALUATED = "before", "after", "model"
 """Columns of the model before training, of the one that trains, and of the one that is only evaluated."""
 REFERENCE = "retain-only"
 """The model that never saw what is to be forgotten."""
+ORIGINAL = "original"
+"""The model before unlearning, where it is not the one that trains."""
 
 
 class ScoringCallback(ProbeCallback):
@@ -109,6 +111,16 @@ class ScoringCallback(ProbeCallback):
             )
         if reference is not None:
             self.models[REFERENCE] = reference
+
+    def compare_with(self, reference: str | None, original: str | None) -> None:
+        """Take the models that an audit names, where the configuration names none.
+
+        Args:
+            reference: The model that never saw what is forgotten.
+            original: The model before unlearning; most callbacks have no use for it.
+        """
+        if REFERENCE not in self.models:
+            self.add_reference(reference)
 
     @abstractmethod
     def select(self, probes: Sequence[Probe]) -> list[Probe]:

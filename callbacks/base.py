@@ -16,6 +16,7 @@ from soul_lightning.file_names import check_file_name
 from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
 from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
+from soul_lightning.reports.charts import BarChart, Curve
 from soul_lightning.reports.findings import Finding
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import kept_random_state
@@ -250,6 +251,14 @@ class ProbeCallback(Callback):
 
     def findings(self) -> list[Finding]:
         """What the last measurement says to the questions of an audit; nothing where it answers none."""
+        return []
+
+    def curves(self) -> list[Curve]:
+        """What the last measurement has to draw over steps, layers and the like."""
+        return []
+
+    def bars(self) -> list[BarChart]:
+        """What it has to draw of several things side by side."""
         return []
 
     def summary(self) -> Mapping[str, float | None]:

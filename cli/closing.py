@@ -46,3 +46,9 @@ def show_closing(lines: dict[str, str]) -> None:
     console = output_console()
     for name, text in lines.items():
         console.print(f"{name + ':':<9}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_audit(folder: Path, report: AuditReport) -> None:
+    """What the audit says to each question, and where the report is."""
+    output_console().print(audit_summary(report))
+    show_closing({"Report": f"{folder / 'audit.html'}", "Text": f"{folder / 'audit.md'}, {folder / 'audit.json'}"})

@@ -20,6 +20,7 @@ COMMANDS = {
     "restor": "clean → corrupt → unlearn in several ways → one comparison table",
     "compare": "objectives × optimizers × seeds, every learning rate tuned alike",
     "describe": "say what a recipe's data holds: rows, tokens, cuts, repeats, overlap, a sample",
+    "audit": "is it really gone? every attack on a model, and a report",
     "recipes": "list, show or copy the packaged recipes",
     "export": "make a Hugging Face folder of a run or a checkpoint",
 }

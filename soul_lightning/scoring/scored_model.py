@@ -20,6 +20,7 @@ from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
 from soul_lightning.scoring.gradient_norms import gradient_norms
 from soul_lightning.scoring.scorer import ExampleScore, Scorer
+from soul_lightning.scoring.time_limit import check_time
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -143,6 +144,7 @@ class ScoredModel:
 
     def _once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
         if key not in self.found:
+            check_time()
             with self.isolation():
                 self.found[key] = compute()
         result: Found = self.found[key]

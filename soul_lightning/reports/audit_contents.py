@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,8 @@ NO_SIGN = "no sign of it"
 """A `no` to what one fears: an audit can find what is left, and cannot prove that nothing is."""
 UNCLEAR = "unclear: the interval holds both"
 UNANSWERED = "not answered: no part measured it"
+FINDING_COLUMNS = ("source", "says", "value [interval]", "measure", "confidence", "examples", "subjects")
+METRIC_COLUMNS = ("metric", "value", "interval")
 HOW_TO_READ = (
     "A question gets the answer that one fears if any finding gives it, and the answer that one hopes for only if all "
     "do; the finding that is shown is the one that says it most strongly. «No sign of it» holds for what was tried "
@@ -119,25 +121,32 @@ def question_parts(report: AuditReport) -> tuple[dict[Question, list[AuditPart]]
 
 
 def interval_text(interval: Interval) -> str:
-    """`0.42 [0.31, 0.55]`; ends that are no numbers are left out."""
+    """`0.42 [0.31, 0.55]`, with a minus that is no hyphen; more digits where two would show nothing, or too many."""
+    numbers = [interval.value, interval.low, interval.high]
     if not math.isfinite(interval.value):
         return "–"
-    has_ends = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return str(interval) if has_ends else f"{interval.value:.2f}"
+    largest = max(abs(number) for number in numbers if math.isfinite(number))
+    value, *ends = (
+        f"{number:.2f}".replace("-", "−") if 0.05 <= largest < 1000 and math.isfinite(number) else number_text(number)
+        for number in numbers
+    )
+    return f"{value} [{ends[0]}, {ends[1]}]"
 
 
-def finding_rows(findings: list[Finding]) -> list[tuple[str, ...]]:
-    """Source, measure, number with interval, confidence, examples, subjects, verdict."""
+def number_text(value: float | None) -> str:
+    """A number in few characters, with a minus that is no hyphen; a dash where it has no meaning."""
+    return "–" if value is None or not math.isfinite(value) else readable(value).replace("-", "−")
+
+
+def finding_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """The cells of `FINDING_COLUMNS`."""
     return [
         (
-            found.source, found.measure, interval_text(found.value), f"{100 * found.confidence:g} %",
-            str(found.examples), str(found.subjects), verdict_words(found.question, found.verdict),
+            found.source, verdict_words(found.question, found.verdict), interval_text(found.value), found.measure,
+            f"{100 * found.confidence:g} %", str(found.examples), str(found.subjects),
         )
         for found in findings
     ]  # fmt: skip
-
-
-FINDING_COLUMNS = ("source", "measure", "value [interval]", "confidence", "examples", "subjects", "says")
 
 
 def metric_rows(metrics: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
@@ -147,8 +156,8 @@ def metric_rows(metrics: Mapping[str, float | None]) -> list[tuple[str, str, str
     for name, value in metrics.items():
         if name not in borders:
             low, high = metrics.get(name + LOW), metrics.get(name + HIGH)
-            interval = f"{readable(low)} to {readable(high)}" if low is not None and high is not None else ""
-            rows.append((name, "–" if value is None else readable(value), interval))
+            interval = f"{number_text(low)} to {number_text(high)}" if low is not None and high is not None else ""
+            rows.append((name, number_text(value), interval))
     return rows
 
 

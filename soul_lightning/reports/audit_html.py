@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
@@ -17,16 +18,17 @@ from soul_lightning.reports.audit_contents import (
     FINDING_COLUMNS,
     HOW_TO_READ,
     MEANINGS,
+    METRIC_COLUMNS,
     VerdictLine,
     finding_rows,
     metric_rows,
+    number_text,
     question_parts,
     setting_rows,
     verdict_lines,
     warnings,
 )
 from soul_lightning.reports.charts import BarChart, Curve
-from soul_lightning.reports.evaluation import readable
 from soul_lightning.reports.findings import Finding
 from soul_lightning.reports.svg_charts import bars_svg, curve_svg, legend_svg
 
@@ -42,8 +44,7 @@ class _Drawn:
         source: The part it is of.
         svg: The picture; none where there is no number.
         columns: Of the table.
-        rows: Of the table.
-        first_numeric: The first column that holds numbers.
+        rows: Of the table, whose first column alone holds names.
         legend: Swatch and name of every series; empty where one picture shows one.
     """
 
@@ -52,7 +53,6 @@ class _Drawn:
     svg: Markup | None
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
-    first_numeric: int
     legend: list[tuple[Markup, str]]
 
 
@@ -81,10 +81,13 @@ def audit_html(report: AuditReport) -> str:
     ran = [part for part in report.parts if part.not_run is None]
     return _template().render(
         report=report,
+        model=_last(report.model),
+        reference=_last(report.reference or "none"),
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         meanings=MEANINGS,
         finding_columns=FINDING_COLUMNS,
+        metric_columns=METRIC_COLUMNS,
         how_to_read=HOW_TO_READ,
         date=f"{datetime.fromisoformat(report.date):%Y-%m-%d %H:%M %Z}",
         ran=f"{len(ran)} of {len(report.parts)} parts ran, {report.minutes_used:.0f} min",
@@ -96,6 +99,11 @@ def audit_html(report: AuditReport) -> str:
         settings=setting_rows(report),
         metrics=[(part, metric_rows(part.metrics)) for part in ran],
     )
+
+
+def _last(name: str) -> str:
+    """The last part of a folder or of a name with its owner."""
+    return PurePath(name).name or name
 
 
 @cache
@@ -110,15 +118,17 @@ def _drawn(part: AuditPart) -> list[_Drawn]:
 
 
 def _drawn_findings(findings: list[Finding]) -> list[_Drawn]:
+    """Every finding with its interval; its numbers stand in a table of their own."""
     rows = [(f"{finding.source}: {finding.measure}", finding.value) for finding in findings]
-    return [_drawn_bars(BarChart("Every finding, with its interval", FINDINGS_AXIS, rows), "")] if rows else []
+    chart = BarChart("Every finding, with its interval", FINDINGS_AXIS, rows)
+    return [replace(_drawn_bars(chart, ""), rows=[])] if rows else []
 
 
 def _drawn_curve(curve: Curve, source: str) -> _Drawn:
     rows = [
-        (name, readable(x), *("–" if value is None else readable(value) for value in point))
+        (name, *map(number_text, point))
         for name, series in curve.series.items()
-        for x, *point in zip(
+        for point in zip(
             series.x, series.y, series.low or [None] * len(series.x), series.high or [None] * len(series.x), strict=True
         )
     ]
@@ -128,16 +138,13 @@ def _drawn_curve(curve: Curve, source: str) -> _Drawn:
         _markup(curve_svg(curve)),
         ("series", curve.x_label, curve.y_label, "low", "high"),
         rows,
-        1,
         [(Markup(legend_svg(number)), name) for number, name in enumerate(curve.series)],
     )
 
 
 def _drawn_bars(chart: BarChart, source: str) -> _Drawn:
-    rows = [(label, *map(readable, (value.value, value.low, value.high))) for label, value in chart.rows]
-    return _Drawn(
-        chart.title, source, _markup(bars_svg(chart)), ("", chart.x_label, "low", "high"), rows, 1, []
-    )
+    rows = [(label, *map(number_text, (value.value, value.low, value.high))) for label, value in chart.rows]
+    return _Drawn(chart.title, source, _markup(bars_svg(chart)), ("", chart.x_label, "low", "high"), rows, [])
 
 
 def _markup(svg: str | None) -> Markup | None:

@@ -1,51 +1,59 @@
 """Curves and bars as SVG that stands inside of a page: its colours are the page's, its words are text.
 
 The colours are the classes `series-0` to `series-6`, `axis`, `grid` and `quiet` of the page's style sheet. A picture is
-440 units wide, so that its words can be read in a column of 360 pixels as well as in one of 500.
+400 units wide, so that its words can be read in a column of 350 pixels as well as in one of 480.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 
 from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.text import Text
 
 from soul_lightning.metrics.bootstrap import Interval
-from soul_lightning.reports.audit_contents import interval_text
+from soul_lightning.reports.audit_contents import interval_text, number_text
 from soul_lightning.reports.charts import BarChart, Curve, Series
-from soul_lightning.reports.evaluation import readable
 
-WIDTH = 440.0
+WIDTH = 400.0
 COLOURS = 7
 """After so many series the colours begin again, and other dashes and markers keep them apart."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "5 2 1 2 1 2")
 MARKERS = ("circle", "square", "triangle", "diamond", "cross", "point-down")
 LINE = 16.0
 """Height of a line of text."""
-LETTER = 6.6
-"""Width of a letter, on the generous side."""
+LETTER = 7.8
+"""Width of a letter, on the generous side; a Chinese one takes two."""
+LEAST_LETTERS = 12
+MOST_MARKERS = 25
+"""On one line; where there are more points, some have none."""
+SMALL = 0.01
+"""Shares and areas, and differences of them, are seen against all that they could be, unless they are as small."""
 Element = ElementTree.Element
 Point = tuple[float, float]
 
 
 class _Axis:
-    """Numbers between two ticks, as places between two ends."""
+    """Numbers, as places between two ends."""
 
-    def __init__(self, values: Iterable[float], start: float, end: float) -> None:
+    def __init__(self, values: Iterable[float], start: float, end: float, is_measured: bool = True) -> None:
         low, high = min(values := list(values)), max(values)
-        if low >= -1 and 0.2 <= high <= 1:  # shares and areas are seen against all that they could be
-            low, high = min(low, 0.0), 1.0
-        whole = all(float(value).is_integer() for value in values)
-        self.ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)]
-        self.start, self.end = start, end
+        if is_measured and -1 <= low and high <= 1 and max(-low, high) > SMALL:
+            low, high = (min(low, 0.0), 1.0) if high > 0 else (-1.0, 0.0)
+        if low == high:
+            low, high = low - 1, high + 1
+        whole = all(float(value).is_integer() for value in values) and high - low > 1
+        ticks = MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
+        self.ticks = [float(tick) for tick in ticks if low <= tick <= high]
+        self.low, self.high, self.start, self.end = low, high, start, end
 
     def place(self, value: float) -> float:
         """Where a number stands."""
-        return self.start + (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0]) * (self.end - self.start)
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
 def curve_svg(curve: Curve) -> str | None:
@@ -59,19 +67,19 @@ def curve_svg(curve: Curve) -> str | None:
     steps = [x for each in curve.series.values() for x, y in zip(each.x, each.y, strict=True) if y is not None]
     if not steps:
         return None
-    label = textwrap.wrap(curve.y_label, int(WIDTH / LETTER))
+    label = _wrapped(curve.y_label, WIDTH)
     top, height = LINE * len(label) + 12, 200.0
     up = _Axis(numbers, top + height, top)
-    left = 14 + LETTER * max(len(readable(tick)) for tick in up.ticks)
-    across = _Axis(steps, left, WIDTH - 14)
-    below = textwrap.wrap(curve.x_label, int((WIDTH - left) / LETTER))
+    left = 14 + LETTER * max(len(number_text(tick)) for tick in up.ticks)
+    across = _Axis(steps, left, WIDTH - 14, is_measured=False)
+    below = _wrapped(curve.x_label, WIDTH - left)
     svg = _picture(f"{curve.title}: {curve.y_label} over {curve.x_label}", top + height + 30 + LINE * len(below))
     for number, line in enumerate(label):
         _text(svg, 0, 12 + LINE * number, line, "axis-label")
     for tick in up.ticks:
         y = up.place(tick)
-        _line(svg, (left, y), (WIDTH - 14, y), "axis" if tick == up.ticks[0] or tick == 0 else "grid")
-        _text(svg, left - 6, y + 4, readable(tick), "tick", "end")
+        _line(svg, (left, y), (WIDTH - 14, y), "axis" if tick == 0 else "grid")
+        _text(svg, left - 6, y + 4, number_text(tick), "tick", "end")
     _ticks_below(svg, across, top + height)
     for number, line in enumerate(below):
         _text(svg, (left + WIDTH - 14) / 2, top + height + 38 + LINE * number, line, "axis-label", "middle")
@@ -94,14 +102,14 @@ def bars_svg(chart: BarChart) -> str | None:
     rows: list[tuple[list[str], str, Interval]] = []
     for label, value in chart.rows:
         said = interval_text(value)
-        rows.append((textwrap.wrap(label, int((WIDTH - 28) / LETTER) - len(said)) or [""], said, value))
-    height = sum(LINE * len(label) + 24 for label, _, _ in rows)
-    below = textwrap.wrap(chart.x_label, int(WIDTH / LETTER))
+        rows.append((_wrapped(label, WIDTH - 28 - LETTER * len(said)), said, value))
+    height = sum(LINE * len(lines) + 24 for lines, _, _ in rows)
+    below = _wrapped(chart.x_label, WIDTH)
     svg = _picture(f"{chart.title}: {chart.x_label}", height + 36 + LINE * len(below))
     _ticks_below(svg, across, height, reach=height)
     y = 0.0
-    for label, said, value in rows:
-        for line in label:
+    for lines, said, value in rows:
+        for line in lines:
             y += LINE
             _text(svg, 14, y - 3, line, "label")
         _text(svg, WIDTH - 14, y - 3, said, "number", "end")
@@ -133,7 +141,7 @@ def _draw_series(svg: Element, series: Series, number: int, across: _Axis, up: _
     for points in _runs(zip(places, series.y, strict=True)):
         path = "M" + "L".join(f"{x:.1f} {up.place(y):.1f}" for x, y in points)
         ElementTree.SubElement(svg, "path", {"d": path, **_stroke(number)})
-        for x, y in points:
+        for x, y in points[:: -(-len(points) // MOST_MARKERS)]:
             _marker(svg, (x, up.place(y)), number)
 
 
@@ -159,6 +167,13 @@ def _runs(points: Iterable[tuple[float | None, ...]]) -> list[list[tuple[float, 
     ]
 
 
+def _wrapped(text: str, width: float) -> list[str]:
+    """A text in lines, at least one; words that are too long are broken."""
+    letters = max(int(width / LETTER), LEAST_LETTERS)
+    lines = Text(" ".join(text.split())).wrap(Console(width=letters), letters, overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
 def _picture(name: str, height: float) -> Element:
     svg = Element("svg", {"viewBox": f"0 0 {WIDTH:g} {height:g}", "class": "plot", "role": "img"})
     ElementTree.SubElement(svg, "title").text = name
@@ -174,7 +189,7 @@ def _ticks_below(svg: Element, across: _Axis, y: float, reach: float = 5.0) -> N
             _line(svg, (x, y), (x, y + reach), "axis")
         else:
             _line(svg, (x, y), (x, y - reach), "axis" if tick == 0 else "grid")
-        _text(svg, x, y + 18, readable(tick), "tick", "middle")
+        _text(svg, x, y + 18, number_text(tick), "tick", "middle")
 
 
 def _stroke(number: int) -> dict[str, str]:

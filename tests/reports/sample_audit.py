@@ -1,4 +1,4 @@
-"""An audit as it may come: long names, many parts, some of which did not run, numbers that are missing, hostile texts."""
+"""An audit as it may come: long names, many parts, some of them not run, numbers that are missing, hostile texts."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ def sample_audit() -> AuditReport:
 def prompts() -> AuditPart:
     rates = [0.04, 0.08, 0.31, 0.06, 0.42, 0.33, 0.12, 0.02, 0.0, 0.1, 0.48, 0.15]
     rows = [
-        (name, Interval(rate, max(rate - 0.09, -0.02), rate + 0.13))
-        for name, rate in zip(REWRITES, rates, strict=True)
+        (name, Interval(rate, max(rate - 0.09, -0.02), rate + 0.13)) for name, rate in zip(REWRITES, rates, strict=True)
     ]
     return AuditPart(
         "prompts",
@@ -114,7 +113,7 @@ def relearning() -> AuditPart:
     return AuditPart(
         "relearning",
         "RelearningAttack",
-        metrics={"steps_to_half": 9.7, "area": 0.71, "area_low": 0.62, "area_high": 0.79, "steps_to_half_unrelated": None},
+        metrics={"steps_to_half": 9.7, "area": 0.71, "area_low": 0.62, "area_high": 0.79, "half_unrelated": None},
         findings=[
             finding(
                 "recovers", "relearning", "of the lost answers back after 100 steps on 8 forgotten rows, above a model "
@@ -127,12 +126,24 @@ def relearning() -> AuditPart:
 
 
 def quantization() -> AuditPart:
-    rows = [("16 bits", Interval(0.04, 0.0, 0.11)), ("8 bits", Interval(0.05, 0.0, 0.12)), ("4 bits", Interval(0.06, 0.01, 0.15))]
+    rows = [
+        ("16 bits", Interval(0.04, 0.0, 0.11)),
+        ("8 bits", Interval(0.05, 0.0, 0.12)),
+        ("4 bits", Interval(0.06, 0.01, 0.15)),
+    ]
     return AuditPart(
         "quantization",
         "QuantizationAttack",
         metrics={"int8": 0.05, "int4": 0.06},
-        findings=[finding("recovers", "quantization", "of questions answered at 4 bits, more than before", (0.02, -0.03, 0.08), "no")],
+        findings=[
+            finding(
+                "recovers",
+                "quantization",
+                "of questions answered at 4 bits, more than before",
+                (0.02, -0.03, 0.08),
+                "no",
+            )
+        ],
         seconds=88.1,
         bars=[BarChart("After rounding the weights", "share of questions answered (0 to 1)", rows)],
     )
@@ -155,7 +166,14 @@ def utility() -> AuditPart:
         "Utility",
         metrics={"model_utility": 0.61, "perplexity": 13.42, "model_utility_relative": 0.97},
         findings=[
-            finding("useful", "utility", "probability of what must stay, less that under the model before", (-0.03, -0.06, 0.0), "yes", 400),
+            finding(
+                "useful",
+                "utility",
+                "probability of what must stay, less that under the model before",
+                (-0.03, -0.06, 0.0),
+                "yes",
+                400,
+            ),
         ],
         seconds=140.3,
     )
@@ -181,5 +199,7 @@ def readout() -> AuditPart:
 def not_run() -> list[AuditPart]:
     return [
         AuditPart("relearning-unrelated", "RelearningAttack", not_run="the 30 minutes of the budget were used up"),
-        AuditPart("forget-quality", "ForgetQuality", not_run="the data has no paraphrased answers, which truth ratios need"),
+        AuditPart(
+            "forget-quality", "ForgetQuality", not_run="the data has no paraphrased answers, which truth ratios need"
+        ),
     ]

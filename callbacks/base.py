@@ -21,7 +21,7 @@ from soul_lightning.reports.findings import Finding
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import kept_random_state
 from soul_lightning.scoring.ranks import Ranks
-from soul_lightning.scoring.scored_model import drop_scores
+from soul_lightning.scoring.scored_model import ScoredModel, drop_scores
 
 Metrics = dict[str, float | None]
 EVALUATIONS = (TrainerFn.VALIDATING, TrainerFn.TESTING)
@@ -248,6 +248,17 @@ class ProbeCallback(Callback):
         values = {name: value for name, value in metrics.items() if value is not None}
         for logger in trainer.loggers if values else []:
             logger.log_metrics(values, step=trainer.global_step)
+
+    def metrics_of(self, model: ScoredModel) -> Metrics:
+        """What this callback measures of another model that stands where the measured one does; nothing is kept.
+
+        Args:
+            model: A changed copy of the measured model.
+
+        Returns:
+            Metrics by names without the group; none where the callback measures nothing but its own model.
+        """
+        return {}
 
     def findings(self) -> list[Finding]:
         """What the last measurement says to the questions of an audit; nothing where it answers none."""

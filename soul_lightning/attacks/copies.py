@@ -52,13 +52,26 @@ def throw_away_copy(network: nn.Module, caller: str) -> nn.Module:
     Raises:
         MisconfigurationError: The weights lie in parts on several processes.
     """
-    if has_split_weights(network):
-        raise MisconfigurationError(
-            f"{caller} works on a copy of the whole model, whose weights lie in parts on several processes here; "
-            f"attack the exported model, with `soul-lightning audit` or on one device"
-        )
+    refuse_split_weights(network, caller)
     with torch.inference_mode(False):
         twin = copy.deepcopy(network)
     for parameter in twin.parameters():
         parameter.grad = None
     return twin.eval()
+
+
+def refuse_split_weights(network: nn.Module, caller: str) -> None:
+    """Check that the network can be copied.
+
+    Args:
+        network: The model that is attacked.
+        caller: Who wants a copy, for the error.
+
+    Raises:
+        MisconfigurationError: The weights lie in parts on several processes.
+    """
+    if has_split_weights(network):
+        raise MisconfigurationError(
+            f"{caller} works on a copy of the whole model, whose weights lie in parts on several processes here; "
+            f"attack the exported model, with `soul-lightning audit` or on one device"
+        )

@@ -87,7 +87,7 @@ def fluency_findings(source: str, rows: Sequence[MeasuredRow], seed: int) -> lis
     asked = [row for row in rows if "fluent" in row.values]
     if not asked:
         return []
-    share = mean_interval(numbers(asked, "fluent"), [row.entity for row in asked], seed=seed)
+    share = mean_interval(numbers(asked, "fluent"), [row.entity for row in asked], seed=seed, is_share=True)
     finding = Finding(
         question="fluent",
         source=source,

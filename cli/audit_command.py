@@ -23,7 +23,8 @@ The configuration says what must be gone and what must stay: its `data` is used 
 `soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit.
 
 With --reference, a model that never saw what is to be forgotten, every attack is compared with the same attack on it;
-without one, with guessing. --original is the model before unlearning.
+without one, with guessing. The folder of an audit of that model does as well, and nothing is measured twice. --original
+is the model before unlearning.
 
 The output folder holds audit.html, audit.md, audit.json, rows/ and parts/. Run the same command again with the same
 --output to go on with an audit that was broken off or ran out of minutes: parts that are done are not asked again.

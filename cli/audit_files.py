@@ -6,9 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
+from soul_lightning.callbacks.scoring import EVALUATED
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.reports.audit import AuditPart
+from soul_lightning.reports.audit_files import JSON_NAME
 from soul_lightning.run_folder import CONFIG_NAME, refuse_occupied, write_text
 
 PARTS_NAME = "parts"
@@ -21,13 +23,13 @@ def files_hash(source: str) -> str:
     """A hash of the names and bytes of a model's files, 32 hexadecimal digits; of a hub name, of the name alone.
 
     Args:
-        source: A Hugging Face folder, a hub name, or `packaged:NAME`.
+        source: A Hugging Face folder, a hub name, `packaged:NAME`, or the folder of an audit.
 
     Raises:
         MisconfigurationError: There is no such folder or model.
     """
     found = hashlib.blake2b(digest_size=16)
-    folder = Path(resolve_source(source)).expanduser()
+    folder = Path(source if is_audit(source) else resolve_source(source)).expanduser()
     if not folder.is_dir():
         found.update(source.encode())
         return found.hexdigest()
@@ -37,6 +39,32 @@ def files_hash(source: str) -> str:
             while block := file.read(_AT_ONCE):
                 found.update(block)
     return found.hexdigest()
+
+
+def is_audit(source: str) -> bool:
+    """Whether `source` is the folder of an audit, and no model."""
+    return (Path(source).expanduser() / JSON_NAME).is_file()
+
+
+def rows_or_model(source: str, callback: str) -> str:
+    """What a callback compares with: the rows that it wrote in the audit `source`, or the model `source`.
+
+    Args:
+        source: A model, or the folder of an audit.
+        callback: The callback's name.
+
+    Raises:
+        MisconfigurationError: The audit holds no rows of such a callback.
+    """
+    if not is_audit(source):
+        return source
+    rows = Path(source).expanduser() / "rows" / f"{callback}_{EVALUATED}.jsonl"
+    if not rows.is_file():
+        raise MisconfigurationError(
+            f"the audit {source!r} of the reference holds no rows of {callback!r}; audit the reference with the same "
+            f"configuration, or give the model itself"
+        )
+    return str(rows)
 
 
 def refuse_foreign_folder(folder: Path) -> None:

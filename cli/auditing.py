@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from soul_lightning.reports.audit_files import write_audit
 
+from soul_lightning.callbacks.attack import AttackCallback
 from soul_lightning.callbacks.base import ProbeCallback
+from soul_lightning.callbacks.quantization_attack import QuantizationAttack
 from soul_lightning.callbacks.restoration import Restoration
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.cli.audit_config import audit_config
@@ -23,6 +24,7 @@ from soul_lightning.cli.audit_files import (
     has_parts,
     read_part,
     refuse_foreign_folder,
+    rows_or_model,
     write_part,
 )
 from soul_lightning.cli.fitting import FitCLI
@@ -33,6 +35,7 @@ from soul_lightning.cli.summary import config_hash, versions
 from soul_lightning.cli.terminal import note
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.reports.audit import AuditPart, AuditReport
+from soul_lightning.reports.audit_files import write_audit
 from soul_lightning.run_folder import CONFIG_NAME, discarded_unless, new_run_folder, write_text
 from soul_lightning.scoring.time_limit import OutOfTime, time_limit
 
@@ -43,7 +46,7 @@ class Audited:
 
     Attributes:
         model: The one that is asked.
-        reference: One that never saw what is to be forgotten.
+        reference: One that never saw what is to be forgotten; or the folder of its own audit, whose rows are read.
         original: The model before unlearning.
     """
 
@@ -124,6 +127,7 @@ class _Work:
     ) -> None:
         self._folder = folder
         self._audited = audited
+        self._ran: set[str] = set()
         (folder / CONFIG_NAME).unlink(missing_ok=True)  # of an earlier audit: it is written anew
         with as_sentences(), tempfile.TemporaryDirectory() as temporary:
             settings = Path(temporary, CONFIG_NAME)
@@ -139,6 +143,13 @@ class _Work:
                 "the configuration has no callback that asks a model anything; list some under trainer.callbacks, or "
                 "leave them out for the packaged battery"
             )
+        for callback in self._callbacks:
+            if isinstance(callback, ScoringCallback):
+                callback.report = False  # one report takes the place of all tables
+                reference = audited.reference and rows_or_model(audited.reference, callback.name)
+                callback.compare_with(reference, audited.original)
+            elif isinstance(callback, Restoration):
+                callback.reports = False
         same = [raw["data"], raw["model"], raw["seed_everything"], hashes, package_hash(), versions()]
         self._hashes = {
             callback.name: content_hash(own, *same, named_files([own, raw["data"]], folder))
@@ -164,19 +175,21 @@ class _Work:
                 part = self._ask(callback, end)
                 note(f"{label}: {part.not_run or f'done, {part.seconds:.0f} s'}")
             done.append(part)
+            self._ran.update([part.name] if part.not_run is None else [])
         return done
+
+    def _beside(self, callback: ProbeCallback) -> list[ProbeCallback]:
+        """The callbacks that measure with this one what they have measured before: those that no attack are."""
+        if not isinstance(callback, QuantizationAttack):
+            return []
+        return [each for each in self._callbacks if each.name in self._ran and not isinstance(each, AttackCallback)]
 
     def _ask(self, callback: ProbeCallback, end: float | None) -> AuditPart:
         name, kind, started = callback.name, type(callback).__name__, time.monotonic()
         if end is not None and started > end:
             return AuditPart(name, kind, not_run="the minutes were used up; run the same command again to go on")
-        if isinstance(callback, ScoringCallback):
-            callback.report = False
-            callback.compare_with(self._audited.reference, self._audited.original)
-        if isinstance(callback, Restoration):
-            callback.reports = False
-        trainer = self._cli.trainer
-        trainer.callbacks = [callback]
+        trainer: Any = self._cli.trainer  # its callbacks are set by a connector, unknown to type checkers
+        trainer.callbacks = [*self._beside(callback), callback]
         try:
             with as_sentences(), time_limit(None if end is None else end - started):
                 trainer.validate(self._cli.model, datamodule=self._cli.datamodule, verbose=False)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from soul_lightning.cli.fitting import FitResult
 from soul_lightning.cli.terminal import output_console
+from soul_lightning.reports.audit import AuditReport
+from soul_lightning.reports.audit_terminal import audit_summary
 from soul_lightning.run_folder import SUMMARY_NAME
 
 

@@ -37,6 +37,7 @@ def mean_interval(
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    is_share: bool = False,
 ) -> Interval:
     """The mean of rows with a bootstrap interval that draws the rows of an entity together.
 
@@ -51,6 +52,7 @@ def mean_interval(
         confidence: Of the interval.
         n_resamples: Draws.
         seed: Of the draws.
+        is_share: The mean is of shares, from 0 to 1, and so is its interval.
 
     Raises:
         MisconfigurationError: There are no rows, or not as many entities as values.
@@ -65,7 +67,8 @@ def mean_interval(
     mean = float(rows.mean())
     if np.ptp(rows) == 0 or n_entities == 1:
         width = clopper_pearson(0, n_entities, confidence).high
-        return Interval(mean, mean - width, mean + width)
+        low, high = mean - width, mean + width
+        return Interval(mean, max(0.0, low), min(1.0, high)) if is_share else Interval(mean, low, high)
     draws = entity_draws(n_entities, n_resamples, seed)
     return percentile_interval(mean, (draws @ sums) / (draws @ counts), _expanded(confidence, n_entities))
 

@@ -158,9 +158,11 @@ def _round_layers(network: nn.Module, layers: dict[str, _Linear], scheme: Scheme
 def _nf4(weight: Tensor, _group_size: int) -> Tensor:
     from bitsandbytes import functional
 
-    codes, state = functional.quantize_4bit(weight.float().contiguous(), quant_type="nf4", compress_statistics=True)
+    # As one row: on a CPU 0.50.2 turns back matrices wrongly whose rows are no whole number of blocks of 64.
+    row = weight.float().reshape(-1)
+    codes, state = functional.quantize_4bit(row, quant_type="nf4", compress_statistics=True)
     values: Tensor = functional.dequantize_4bit(codes, state)
-    return values.to(weight.dtype)
+    return values.reshape(weight.shape).to(weight.dtype)
 
 
 def _llm_int8(weight: Tensor, bias: nn.Parameter | None) -> nn.Module:

@@ -75,14 +75,14 @@ def curve_svg(curve: Curve) -> str | None:
     below = _wrapped(curve.x_label, WIDTH - left)
     svg = _picture(f"{curve.title}: {curve.y_label} over {curve.x_label}", top + height + 30 + LINE * len(below))
     for number, line in enumerate(label):
-        _text(svg, 0, 12 + LINE * number, line, "axis-label")
+        _text(svg, 0, 12 + LINE * number, line, "axis-label up")
     for tick in up.ticks:
         y = up.place(tick)
         _line(svg, (left, y), (WIDTH - 14, y), "axis" if tick == 0 else "grid")
         _text(svg, left - 6, y + 4, number_text(tick), "tick", "end")
     _ticks_below(svg, across, top + height)
     for number, line in enumerate(below):
-        _text(svg, (left + WIDTH - 14) / 2, top + height + 38 + LINE * number, line, "axis-label", "middle")
+        _text(svg, (left + WIDTH - 14) / 2, top + height + 38 + LINE * number, line, "axis-label across", "middle")
     for number, series in enumerate(curve.series.values()):
         _draw_series(svg, series, number, across, up)
     return ElementTree.tostring(svg, encoding="unicode")
@@ -116,7 +116,7 @@ def bars_svg(chart: BarChart) -> str | None:
         _draw_bar(svg, across, value, y + 9)
         y += 24
     for number, line in enumerate(below):
-        _text(svg, WIDTH / 2, height + 38 + LINE * number, line, "axis-label", "middle")
+        _text(svg, WIDTH / 2, height + 38 + LINE * number, line, "axis-label across", "middle")
     return ElementTree.tostring(svg, encoding="unicode")
 
 

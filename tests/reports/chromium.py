@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
+PATIENCE_SECONDS = 60
 _DRIVEN = 'exec "$@" 3<&"$COMMANDS" 4>&"$ANSWERS"'
 """The browser reads commands from descriptor 3 and answers on 4."""
 
@@ -74,8 +76,9 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            more = os.read(self._answers, 1 << 20)
-            assert more, "the browser has ended"
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE_SECONDS)
+            more = os.read(self._answers, 1 << 20) if ready else b""
+            assert more, "the browser has ended, or says nothing"
             self._rest += more
         line, self._rest = self._rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(line)

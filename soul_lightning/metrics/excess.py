@@ -10,6 +10,9 @@ from scipy import stats
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval, entity_codes, entity_draws, percentile_interval
 
+SAME = 1e-12
+"""Means that are no further apart differ by rounding alone."""
+
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> Interval:
     """The exact two-sided interval of a share (Clopper & Pearson 1934).
@@ -42,9 +45,9 @@ def mean_interval(
     """The mean of rows with a bootstrap interval that draws the rows of an entity together.
 
     Percentiles are too narrow for few entities: they are moved out as Student's t asks (the expanded percentile
-    interval, Hesterberg 2015). A bootstrap of rows that all say the same has no width at all, and one entity none that
-    means anything: the interval then reaches as far to both sides as that of Clopper and Pearson for as many entities,
-    none of which differs.
+    interval, Hesterberg 2015). A bootstrap of entities that all have the same mean, such as a single one, has no width
+    at all, however their rows differ: the interval then reaches as far to both sides as that of Clopper and Pearson for
+    as many entities, none of which differs.
 
     Args:
         values: [rows], such as 1 for a right answer, or its difference to another model's.
@@ -65,7 +68,7 @@ def mean_interval(
     codes, n_entities = entity_codes(entities)
     sums, counts = np.bincount(codes, rows, n_entities), np.bincount(codes, minlength=n_entities)
     mean = float(rows.mean())
-    if np.ptp(rows) == 0 or n_entities == 1:
+    if np.ptp(sums / counts) < SAME:
         width = clopper_pearson(0, n_entities, confidence).high
         low, high = mean - width, mean + width
         return Interval(mean, max(0.0, low), min(1.0, high)) if is_share else Interval(mean, low, high)

@@ -44,6 +44,13 @@ def test_rows_that_all_say_the_same_still_leave_doubt(value: float) -> None:
     assert 0.4 < width < 0.5
 
 
+@pytest.mark.parametrize("entities", [[0, 0, 1, 1, 2, 2], [0] * 6])
+def test_entities_that_all_say_the_same_leave_doubt_however_their_rows_differ(entities: list[int]) -> None:
+    interval = mean_interval([0.1, 0.6, 0.2, 0.5, 0.3, 0.4], entities)
+    width = clopper_pearson(0, len(set(entities))).high
+    assert (interval.low, interval.high) == pytest.approx((0.35 - width, 0.35 + width))
+
+
 @pytest.mark.parametrize("n_entities", [6, 40])
 def test_the_interval_holds_the_truth_as_often_as_it_says(n_entities: int) -> None:
     rng = np.random.default_rng(0)

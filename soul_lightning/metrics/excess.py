@@ -10,6 +10,9 @@ from scipy import stats
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval, entity_codes, entity_draws, percentile_interval
 
+SAME = 1e-9
+"""Means of entities that differ by less are the same."""
+
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> Interval:
     """The exact two-sided interval of a share (Clopper & Pearson 1934).
@@ -40,8 +43,9 @@ def mean_interval(
 ) -> Interval:
     """The mean of rows with a bootstrap interval that draws the rows of an entity together.
 
-    A bootstrap of rows that all say the same has no width, which claims more than they show: the interval then
-    reaches as far to both sides as that of Clopper and Pearson for as many entities, none of which differs.
+    A bootstrap of entities that all say the same, or of one alone, has no width, which claims more than they show: the
+    interval then reaches as far to both sides as that of Clopper and Pearson for as many entities, none of which
+    differs.
 
     Args:
         values: [rows], such as 1 for a right answer, or its difference to another model's.
@@ -61,7 +65,7 @@ def mean_interval(
     codes, n_entities = entity_codes(entities)
     sums, counts = np.bincount(codes, rows, n_entities), np.bincount(codes, minlength=n_entities)
     mean = float(rows.mean())
-    if np.ptp(rows) == 0:
+    if np.ptp(sums / counts) <= SAME:
         width = clopper_pearson(0, n_entities, confidence).high
         return Interval(mean, mean - width, mean + width)
     draws = entity_draws(n_entities, n_resamples, seed)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.membership import MembershipInference
     from soul_lightning.callbacks.memorization import Memorization
     from soul_lightning.callbacks.memory_estimate import MemoryEstimator
+    from soul_lightning.callbacks.prompt_attack import PromptAttack
     from soul_lightning.callbacks.restoration import Restoration
     from soul_lightning.callbacks.scoring import ScoringCallback
     from soul_lightning.callbacks.toxicity import Toxicity
@@ -30,6 +31,7 @@ __all__ = [
     "Memorization",
     "MemoryEstimator",
     "ProbeCallback",
+    "PromptAttack",
     "Restoration",
     "ScoringCallback",
     "Toxicity",
@@ -47,6 +49,7 @@ __getattr__ = attach(
         "soul_lightning.callbacks.membership": ["MembershipInference"],
         "soul_lightning.callbacks.memorization": ["Memorization"],
         "soul_lightning.callbacks.memory_estimate": ["MemoryEstimator"],
+        "soul_lightning.callbacks.prompt_attack": ["PromptAttack"],
         "soul_lightning.callbacks.restoration": ["Restoration"],
         "soul_lightning.callbacks.scoring": ["ScoringCallback"],
         "soul_lightning.callbacks.toxicity": ["Toxicity"],

@@ -15,6 +15,7 @@ from soul_lightning.attacks.forgotten import kept_questions
 from soul_lightning.attacks.probing import comparable, prompt_states, read_answers
 from soul_lightning.callbacks.attack import AttackCallback
 from soul_lightning.callbacks.base import Metrics
+from soul_lightning.callbacks.row_values import without_layers
 from soul_lightning.callbacks.scoring import REFERENCE
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
@@ -206,6 +207,10 @@ class HiddenStateProbe(AttackCallback):
 
     def _names_relations(self) -> bool:
         return all(row.relation is not None for row in self._tried())
+
+    def columns(self) -> Mapping[str, Metrics]:
+        """Without the numbers of each layer, which the figure shows."""
+        return without_layers(self.levels)
 
     def notes(self) -> list[str]:
         """What could not be read, and what a number without relations is worth."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
 from soul_lightning.encoding import EncodedExample, collate
-from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Array
 from soul_lightning.metrics.exchange import (
     Integers,
@@ -26,10 +25,9 @@ from soul_lightning.metrics.exchange import (
     preferences_by_exchange,
 )
 from soul_lightning.metrics.judge import normalise
-from soul_lightning.networks.forward import head_sees_only
 from soul_lightning.networks.modes import evaluation_mode
-from soul_lightning.networks.predictions import full_precision
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.scoring.layers import batches_by_length, layer_states
 from soul_lightning.scoring.prompts import encode_prompts
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -56,38 +54,21 @@ def prompt_states(model: ScoredModel, probe: Probe) -> States:
         MisconfigurationError: The network gives no hidden states.
     """
     adapter = model.adapter
-    network, tokenizer = adapter.network, adapter.tokenizer
-    prompts = encode_prompts(probe.examples, tokenizer, probe.template)
-    encoded = [
+    prompts = encode_prompts(probe.examples, adapter.tokenizer, probe.template)
+    rows = [
         EncodedExample(torch.tensor(prompt.prefix + prompt.rest), len(prompt), prompt.position) for prompt in prompts
     ]
-    encoded.sort(key=lambda row: (-len(row), row.index))
-    batches = []
-    while encoded:
-        size = max(1, model.token_budget // len(encoded[0]))
-        batches.append(encoded[:size])
-        encoded = encoded[size:]
     found: dict[int, States] = {}
-    with model.isolation(), evaluation_mode(network):
-        for rows in adapter.ranks.share(batches):
-            batch = collate(rows, tokenizer.pad_token_id or 0).to(adapter.device)
-            places = torch.arange(len(rows), device=adapter.device)
-            last = batch.attention_mask.sum(dim=1) - 1
-            with head_sees_only(network, places * batch.input_ids.shape[1] + last):
-                output = network(
-                    input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False,
-                    output_hidden_states=True,
-                )  # fmt: skip
-            layers = getattr(output, "hidden_states", None)
-            if layers is None:
-                raise MisconfigurationError(
-                    f"a linear probe reads hidden states, and {type(network).__name__} gives none; probe a Hugging "
-                    f"Face model, or remove the callback"
-                )
-            states = full_precision(torch.stack([layer[places, last] for layer in layers], dim=1)).float().cpu()
-            found |= {row.index: each for row, each in zip(rows, states.numpy(), strict=True)}
+    with model.isolation(), evaluation_mode(adapter.network):
+        for places in adapter.ranks.share(list(batches_by_length(rows, model.token_budget))):
+            batch = collate([rows[place] for place in places], adapter.tokenizer.pad_token_id or 0).to(adapter.device)
+            position = torch.arange(batch.input_ids.shape[1], device=adapter.device)
+            is_last = position == batch.attention_mask.sum(dim=1, keepdim=True) - 1
+            layers, _ = layer_states(adapter.network, batch, is_last)
+            states = torch.stack(layers, dim=1).float().cpu().numpy()
+            found |= dict(zip(places, states, strict=True))
     found = adapter.ranks.gather(found)
-    return np.stack([found[place] for place in range(len(prompts))])
+    return np.stack([found[place] for place in range(len(rows))])
 
 
 def answer_words(learned: Sequence[str], answers: Sequence[str]) -> Array:

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from soul_lightning.attacks.forgotten import KEPT_ROLES
 from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.networks.adapters import under_adapters
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions, full_precision, predicting_positions
 from soul_lightning.protocols import Example, Probe
-from soul_lightning.scoring.layers import batches_by_length, layer_states
+from soul_lightning.scoring.layers import batches_by_length, blocks_of, layer_states, states_of
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.sharding import has_split_weights
 from soul_lightning.templates import PromptTemplate
@@ -46,7 +45,8 @@ class Ending:
         network: A causal language model.
 
     Raises:
-        MisconfigurationError: No last block is found such that what follows it makes the network's logits.
+        MisconfigurationError: The blocks are not found, what follows them does not make the network's logits, or the
+            weights lie in parts on several processes.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -57,8 +57,8 @@ class Ending:
             )
         self._network = network
         self._device = next(network.parameters()).device
-        self._block: nn.Module = network
-        if not any(self._ends_with(block) for block in _last_blocks(network)):
+        self._block = blocks_of(network)[-1]
+        if not self._is_the_networks_own():
             raise MisconfigurationError(
                 f"a lens needs to know what follows the last block, which cannot be found in {type(network).__name__}; "
                 f"set lens to none"
@@ -68,7 +68,7 @@ class Ending:
         """[positions, vocabulary] logits of [positions, width] hidden states."""
 
         def instead(_block: nn.Module, _args: Any, output: Any) -> Any:
-            given = states.unsqueeze(1).to(_states_of(output).dtype)
+            given = states.unsqueeze(1).to(states_of(output).dtype)
             return given if isinstance(output, Tensor) else (given, *output[1:])
 
         one = torch.ones((1, 1), dtype=torch.int64, device=self._device)
@@ -77,23 +77,14 @@ class Ending:
         return logits.squeeze(1)
 
     @torch.no_grad()
-    def _ends_with(self, block: nn.Module) -> bool:
-        self._block = block
-        seen: list[Tensor] = []
+    def _is_the_networks_own(self) -> bool:
+        seen: list[Any] = []
         ids = torch.arange(3, 3 + TRIAL_TOKENS, device=self._device).unsqueeze(0)
-        with evaluation_mode(self._network), _hooked(block, lambda _block, _args, output: seen.append(output)):
-            logits = self._network(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
-        states = _states_of(seen[0]) if seen else None
-        if states is None or states.shape[:2] != ids.shape:
-            return False
         with evaluation_mode(self._network):
-            again = self(states[0])
+            with _hooked(self._block, lambda _block, _args, output: seen.append(states_of(output)[0])):
+                logits = self._network(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+            again = self(seen[0])
         return again.shape == logits.shape and float((again - logits).norm()) <= NEAR * float(logits.norm())
-
-
-def _states_of(output: Any) -> Any:
-    """Hidden states of a block's output: these alone in some architectures, the first of several things in others."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager
@@ -103,14 +94,6 @@ def _hooked(block: nn.Module, hook: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _last_blocks(network: nn.Module) -> list[nn.Module]:
-    """The last of every list of as many modules as the network has layers."""
-    config = getattr(under_adapters(network), "config", None)
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0) if config is not None else 0
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
-    return [blocks[-1] for blocks in lists if len(blocks) == layers > 0]
 
 
 @dataclass(frozen=True)

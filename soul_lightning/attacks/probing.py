@@ -47,11 +47,10 @@ def prompt_states(model: ScoredModel, probe: Probe) -> States:
         probe: Questions, written as their template says.
 
     Returns:
-        [rows, layers, width] float32: of the embeddings, and behind each block (behind the final norm too at the last
-        layer of most architectures).
+        [rows, layers, width] float32: of the embeddings, and behind each block.
 
     Raises:
-        MisconfigurationError: The network gives no hidden states.
+        MisconfigurationError: The network's blocks cannot be found.
     """
     adapter = model.adapter
     prompts = encode_prompts(probe.examples, adapter.tokenizer, probe.template)

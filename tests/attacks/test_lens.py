@@ -11,8 +11,9 @@ from soul_lightning.attacks.copies import fingerprint
 from soul_lightning.attacks.lens import Ending, Lens, LensTraining, learn_translators, lens_texts
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.foreign import LogitsNetwork
-from soul_lightning.protocols import Example, Probe
+from soul_lightning.protocols import Batch, Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.layers import blocks_of, layer_states
 from soul_lightning.scoring.scored_model import ScoredModel
 from tests.callbacks.tiny_models import learnt
 from tests.conftest import FORGET, PLAIN, RETAIN, as_examples, make_network
@@ -32,12 +33,13 @@ def test_what_follows_the_last_block_is_the_networks_own(name: str) -> None:
     ids = torch.arange(5, 25).view(2, 10)
     ending = Ending(network)
     with torch.no_grad():
-        first = network(input_ids=ids, output_hidden_states=True).hidden_states[1]
-        blocks = next(each for each in network.modules() if isinstance(each, nn.ModuleList) and len(each) == 2)
+        every = torch.ones_like(ids).bool()
+        (_, first, _), _ = layer_states(network, Batch(ids, every.long(), ids, torch.arange(2)), every)
+        blocks = blocks_of(network)
         blocks[1].forward = lambda states, *_args, **_kwargs: (states, None) if name in TUPLES else states
         shorter = network(input_ids=ids, use_cache=False).logits
         del blocks[1].forward
-        torch.testing.assert_close(ending(first.flatten(0, 1)), shorter.flatten(0, 1), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ending(first), shorter.flatten(0, 1), atol=1e-4, rtol=1e-4)
 
 
 TUPLES = ("bloom",)
@@ -46,7 +48,9 @@ TUPLES = ("bloom",)
 
 def test_a_network_whose_ending_cannot_be_found_is_refused() -> None:
     network = LogitsNetwork(seeded("llama"), lambda inner, ids, mask: inner(ids, attention_mask=mask).logits)
-    with pytest.raises(MisconfigurationError, match="cannot be found in LogitsNetwork; set lens to none"):
+    with pytest.raises(
+        MisconfigurationError, match="layers of LogitsNetwork are asked for, and its blocks cannot be found"
+    ):
         Ending(network)
 
 
@@ -80,6 +84,7 @@ def test_translators_start_as_the_logit_lens_and_come_nearer_to_the_last_layer(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     network = learnt(tokenizer, [*as_examples(RETAIN), *as_examples(FORGET)], steps=30).eval()
+    network.zero_grad()
     model, before = scored(network, tokenizer), fingerprint(network)
     ending = Ending(network)
     ids = torch.tensor([tokenizer("cora lives in oslo <eos>")["input_ids"]])
@@ -133,3 +138,10 @@ def test_what_is_forgotten_teaches_no_lens() -> None:
 def test_training_that_learns_nothing_is_refused() -> None:
     with pytest.raises(MisconfigurationError, match="steps and tokens >= 1 and a rate above 0, got 0, 256 and"):
         LensTraining(steps=0)
+
+
+def test_a_network_that_changes_what_its_last_block_gives_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    network = make_network(len(tokenizer))
+    network.model.norm.register_forward_hook(lambda _norm, _args, output: output.cumsum(dim=1))  # looks at neighbours
+    with pytest.raises(MisconfigurationError, match="what follows the last block, which cannot be found in Llama"):
+        Ending(network)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.curvature_monitor import CurvatureMonitor
     from soul_lightning.callbacks.divergence_guard import Bound, DivergenceGuard
     from soul_lightning.callbacks.forget_quality import ForgetQuality
+    from soul_lightning.callbacks.hidden_state_probe import HiddenStateProbe
     from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
     from soul_lightning.callbacks.logit_analysis import LogitAnalysis
     from soul_lightning.callbacks.membership import MembershipInference
@@ -27,6 +28,7 @@ __all__ = [
     "CurvatureMonitor",
     "DivergenceGuard",
     "ForgetQuality",
+    "HiddenStateProbe",
     "HuggingFaceExport",
     "LogitAnalysis",
     "MembershipInference",
@@ -48,6 +50,7 @@ __getattr__ = attach(
         "soul_lightning.callbacks.curvature_monitor": ["CurvatureMonitor"],
         "soul_lightning.callbacks.divergence_guard": ["Bound", "DivergenceGuard"],
         "soul_lightning.callbacks.forget_quality": ["ForgetQuality"],
+        "soul_lightning.callbacks.hidden_state_probe": ["HiddenStateProbe"],
         "soul_lightning.callbacks.hugging_face_export": ["HuggingFaceExport"],
         "soul_lightning.callbacks.logit_analysis": ["LogitAnalysis"],
         "soul_lightning.callbacks.membership": ["MembershipInference"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.excess import mean_interval
@@ -126,6 +127,14 @@ def mean_of(rows: Sequence[MeasuredRow], value: str) -> float | None:
     """The mean of a measured value over the rows that have it; none where none has."""
     found = numbers(rows, value)
     return sum(found) / len(found) if found else None
+
+
+def without_layers(levels: Mapping[str, Metrics]) -> dict[str, Metrics]:
+    """Metrics by model without those of single layers (`layer_3…`)."""
+    return {
+        model: {name: value for name, value in metrics.items() if not name.startswith("layer_")}
+        for model, metrics in levels.items()
+    }
 
 
 def of_role(rows: Sequence[MeasuredRow], role: str) -> list[MeasuredRow]:

@@ -223,7 +223,11 @@ def _event(step: Any, where: str, requests: int) -> Event:
     if "withdraw" in given:
         return Event(withdraws=_request(given["withdraw"], where, requests))
     first = given["forget"] if isinstance(given["forget"], list) else [given["forget"]]
-    later = mapping(given.get("request_at_step"), f"{where}: request_at_step")
+    # An override has made texts of the numbers in front of a colon, as JSON has them.
+    later = {
+        int(when) if isinstance(when, str) and when.isdecimal() else when: request
+        for when, request in mapping(given.get("request_at_step"), f"{where}: request_at_step").items()
+    }
     if not first or (later and len(first) > 1):
         raise MisconfigurationError(
             f"{where} must begin with one request, or several without request_at_step, got {step!r}"

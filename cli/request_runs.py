@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from soul_lightning.cli.request_config import KEYS, RequestsConfig, tokenizer_source
+from soul_lightning.cli.request_config import KEYS, RequestsConfig, started_from, tokenizer_source
 from soul_lightning.cli.request_plan import Plan, Planned, plan_requests
 from soul_lightning.cli.request_questions import request_questions
 from soul_lightning.cli.restoring import refuse_foreign
@@ -91,9 +91,15 @@ def _checked(config: RequestsConfig, recipe: str, folder: Path) -> tuple[Plan, S
     asking = Asking.from_config(config.restoration)
     whole = config.cut(config.fit, request=config.requests)
     runner = StageRunner(whole, asking, folder, recipe, config.seeds[0], is_quiet=True, choose=request_questions)
-    for stage in (*config.stages, *plan.stages):
+    for stage in config.stages:
         with named(f"stage {stage.name}"):
             runner.check(stage)
+    fits = {f"methods.{name}": own for name, own in config.methods.items()}
+    if config.relearning:
+        fits["relearning"] = config.relearning
+    for name, own in fits.items():  # one of each kind: the runs of a kind differ in nothing but numbers
+        with named(name):
+            runner.check(Stage(name, started_from(config.cut(own, request=1), "stage:before"), None, False, ()))
     return plan, runner
 
 
@@ -162,7 +168,8 @@ class _Work:
         folders = [
             self.runner.run_folder(self._stages[made], seed) for made in planned.made for seed in self.config.seeds
         ]
-        return sum((read_summary(folder) or {}).get(name, 0.0) for folder in folders) / len(self.config.seeds)
+        costs = [float((read_summary(folder) or {}).get(name, 0.0)) for folder in folders]
+        return sum(costs) / len(self.config.seeds)
 
 
 def _report(folder: Path, states: Sequence[RequestState]) -> list[Record]:

@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.reports.grid_figure import BESIDE, COLOURS, MARKERS
@@ -49,12 +50,13 @@ def request_figure(states: Sequence[RequestState], measured: Sequence[Groups]) -
     longest = max((len(own) for own in sequences.values()), default=0)
     figure = Figure(figsize=(max(5.2, 0.55 * longest + 2) * columns, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, columns, squeeze=False, height_ratios=[3, 2], sharey="row")
+    axes = figure.subplots(2, columns, squeeze=False, height_ratios=[3, 2], sharex="col", sharey="row")
     for column, method in enumerate(shown):
         _sequence(axes[0][column], axes[1][column], start, sequences[method])
         axes[0][column].set_title(method, loc="left", fontsize="medium", pad=26)
     if any(sizes.values()):
         _sizes(axes[0][-1], axes[1][-1], sizes)
+    _legend(figure, start[1], next((state for state in states if state.kind == "beside"), None))
     taught = next(iter(start[1].values())).true is not None
     axes[0][0].set_ylabel("still answered falsely, share" if taught else "still answered, share")
     axes[1][0].set_ylabel("what must stay, share right")
@@ -67,13 +69,31 @@ def request_figure(states: Sequence[RequestState], measured: Sequence[Groups]) -
     return figure
 
 
+def _legend(figure: Figure, groups: Groups, beside: RequestState | None) -> None:
+    """The requests once, below all columns, and what a hollow point is."""
+    requests = [name for name in groups if name.startswith("request ")]
+    handles = [
+        Line2D([], [], color=_colour(number, len(requests)), marker="o", markersize=5, label=name)
+        for number, name in enumerate(requests)
+    ]
+    if beside is not None:
+        hollow = {"color": BESIDE, "marker": "o", "markersize": 5, "markerfacecolor": "white", "linestyle": ""}
+        handles.append(Line2D([], [], **hollow, label=f"withdrawn by {beside.event.rpartition(' ')[2]} instead"))
+    columns = max(1, int(figure.get_figwidth() // 1.4))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+
+
+def _colour(number: int, requests: int) -> tuple[float, float, float, float]:
+    return colormaps["viridis"](_LIGHTEST * number / max(1, requests - 1))
+
+
 def _sequence(above: Axes, below: Axes, start: Pair, own: Sequence[Pair]) -> None:
     line = [start, *(pair for pair in own if pair[0].kind != "beside")]
     requests = [name for name in start[1] if name.startswith("request ")]
     for number, request in enumerate(requests):
-        colour = colormaps["viridis"](_LIGHTEST * number / max(1, len(requests) - 1))
+        colour = _colour(number, len(requests))
         shift = 0.06 * (number - (len(requests) - 1) / 2)
-        _line(above, line, request, colour, request.removeprefix("request "), shift)
+        _line(above, line, request, colour, "", shift)
         for state, groups in own:
             if state.kind == "beside" and f"request {state.changed[0]}" == request:
                 _points(above, [(state.number + shift + 0.25, groups[request].answered)], colour, "none", "")
@@ -93,10 +113,8 @@ def _sequence(above: Axes, below: Axes, start: Pair, own: Sequence[Pair]) -> Non
             color="0.3", fontsize="small", va="bottom",
         )  # fmt: skip
     numbers = [state.number for state, _ in line]
-    above.set_xticks(numbers, ["start", *map(str, numbers[1:])])
     below.set_xticks(numbers, ["start", *map(str, numbers[1:])])
     below.set_xlabel("step of the sequence")
-    above.legend(title="request", fontsize="small", title_fontsize="small", frameon=False, ncols=2, loc="best")
     if below.lines:
         below.legend(fontsize="small", frameon=False, ncols=3, loc="lower left")
 

@@ -20,7 +20,7 @@ from soul_lightning.reports.request_states import (
     kept_role,
 )
 
-_OTHERS, _REQUEST = 56, 6
+_OTHERS, _REQUEST = 51, 7
 """Columns of a terminal that the event, the whole, utility and cost take, and each request beside them."""
 MANY = 20
 """Most requests that get a column each."""
@@ -45,14 +45,14 @@ def request_table(
     requests = [name for name in measured[0] if name.startswith("request ")]
     each = each and len(requests) <= min(MANY, (width - _OTHERS) // _REQUEST)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("event", overflow="fold", max_width=18)
+    table.add_column("event", overflow="fold", max_width=19)
     parts = requests if each else ["asked", EARLIER, TO_COME, WITHDRAWN]
     if not each and not any(EARLIER in groups for groups in measured):
         parts.remove(EARLIER)
     if not any(state.withdrawn for state in states) and WITHDRAWN in parts:
         parts.remove(WITHDRAWN)
     for part in parts:
-        table.add_column(part.removeprefix("request ") if each else part, justify="right")
+        table.add_column(part.removeprefix("request ") if each else part, justify="right", no_wrap=True)
     has_true = any(own.true is not None for groups in measured for own in groups.values())
     has_kept = kept_role(dict(measured[0])) is not None
     for name, shown in (
@@ -62,7 +62,7 @@ def request_table(
         ("CPU s", True),
     ):
         if shown:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
     for state, groups in zip(states, measured, strict=True):
         cells = [_request_cell(groups.get(part), state) for part in parts] if each else _grouped(state, groups, parts)
         if has_true:

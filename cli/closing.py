@@ -43,6 +43,17 @@ def show_compare(folder: Path) -> None:
     )
 
 
+def show_requests(folder: Path) -> None:
+    """Where the table, the plot and the runs are."""
+    show_closing(
+        {
+            "Table": f"{folder / 'requests.csv'}",
+            "Plot": f"{folder / 'requests.png'}",
+            "Results": f"{folder / SUMMARY_NAME}",
+        }
+    )
+
+
 def show_closing(lines: dict[str, str]) -> None:
     """One line each, paths unbroken so that they can be copied."""
     console = output_console()

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.alternatives import alternative_rows
 from soul_lightning.datamodules.description import AS_IT_BEGINS, Description, describe_task
-from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, StepLoader
+from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, ChangingRows, StepLoader
 from soul_lightning.datamodules.overlap import ForgetRows, Overlap
 from soul_lightning.datamodules.stream_checks import check_streams, checked_overlap
 from soul_lightning.datamodules.streamed_plan import EncodedStream
@@ -53,7 +53,9 @@ class StreamDataModule(LightningDataModule):
         requests: Cut what is to be forgotten into so many requests that arrive one after another (MUSE, Shi et al.
             2024), by subject where rows have one: `forget` becomes the rows of `request`, see `split_into_requests`.
             No request's rows may stand in retain, where they would be learned again.
-        request: The request that is trained on, from 1.
+        request: The request that is trained on, from 1, or several that are trained on together.
+        request_at_step: Targets that change during the run: which request takes the place of `request` once so many
+            optimizer steps were taken, by their number. An epoch is then as long as a pass over the largest of them.
         seed: Seed of the order of rows.
         cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
 
@@ -76,7 +78,8 @@ class StreamDataModule(LightningDataModule):
         tokenizer: str | PreTrainedTokenizerBase | None = None,
         allow_overlap: bool = False,
         requests: int = 1,
-        request: int = 1,
+        request: int | list[int] = 1,
+        request_at_step: dict[int, int] | None = None,
         seed: int = 0,
         cache_dir: str | None = None,
     ) -> None:
@@ -85,9 +88,17 @@ class StreamDataModule(LightningDataModule):
             raise MisconfigurationError(
                 f"{type(self).__name__}: batch_size must be >= 1 and max_tokens >= 2, got {batch_size} and {max_tokens}"
             )
-        if not 1 <= request <= requests:
+        first = [request] if isinstance(request, int) else request
+        later = dict(request_at_step or {})
+        for number in (*first, *later.values()):
+            if not 1 <= number <= requests:
+                raise MisconfigurationError(
+                    f"{type(self).__name__}: request counts from 1 to requests, got request={number} of {requests}"
+                )
+        if not first or (later and (len(first) > 1 or min(later) < 1)):
             raise MisconfigurationError(
-                f"{type(self).__name__}: request counts from 1 to requests, got request={request} of {requests}"
+                f"{type(self).__name__}: request_at_step says which request follows on the one that a run begins with, "
+                f"by a step >= 1, got request={request} and request_at_step={later}; give a single request first"
             )
         self.batch_size = batch_size
         self.max_tokens = max_tokens
@@ -96,6 +107,8 @@ class StreamDataModule(LightningDataModule):
         self.allow_overlap = allow_overlap
         self.requests = requests
         self.request = request
+        self._trained_requests = {*first, *later.values()}
+        self._request_at_step = {0: first[0], **later} if later else {}
         self.seed = seed
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache_folder()
         self.task: Task | None = None
@@ -134,7 +147,7 @@ class StreamDataModule(LightningDataModule):
         forget = task.streams.get("forget", ())  # of all requests: what an earlier one took away stays away
         check_streams(type(self).__name__, task.streams)
         if self.requests > 1:
-            task = split_into_requests(task, self.requests, self.request)
+            task = split_into_requests(task, self.requests, self._trained_requests)
         if "forget" in task.streams and "retain" in task.streams:
             self.overlap = checked_overlap(type(self).__name__, forget, task.streams["retain"], self.allow_overlap)
         self._encoded = {name: self._encode(name, rows) for name, rows in task.streams.items()}
@@ -240,7 +253,7 @@ class StreamDataModule(LightningDataModule):
         assert self.loaded
         self._encode_alternatives()
         self._loader = StepLoader(
-            {**self._encoded, **self._streamed},
+            {**self._encoded, **self._streamed, **self._changing},
             self.batch_size,
             self._pad_token_id,
             seed=self.seed,
@@ -252,6 +265,18 @@ class StreamDataModule(LightningDataModule):
             self._loader.load_state_dict(self._loader_state)
             self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
+
+    @property
+    def _changing(self) -> dict[str, ChangingRows]:
+        """The forget stream, by request, where it changes during the run."""
+        if not self._request_at_step:
+            return {}
+        request_of = self.loaded.request_of
+        rows = {
+            request: [row for row in self._encoded["forget"] if request_of[row.index] == request]
+            for request in sorted(self._trained_requests)
+        }
+        return {"forget": ChangingRows(rows, self._request_at_step)}
 
     def val_dataloader(self) -> Sequence[DataLoader[tuple[Tensor, ...]]]:
         """One empty step under `Trainer.validate` and `test`, for callbacks to measure after; none under `fit`."""

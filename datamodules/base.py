@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.alternatives import alternative_rows
+from soul_lightning.datamodules.augmentation import Augmentation, Augmenter
 from soul_lightning.datamodules.description import AS_IT_BEGINS, Description, describe_task
 from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, ChangingRows, StepLoader
 from soul_lightning.datamodules.overlap import ForgetRows, Overlap
@@ -56,6 +57,8 @@ class StreamDataModule(LightningDataModule):
         request: The request that is trained on, from 1, or several that are trained on together.
         request_at_step: Targets that change during the run: which request takes the place of `request` once so many
             optimizer steps were taken, by their number. An epoch is then as long as a pass over the largest of them.
+        augmentation: Rows that are added to `forget`: the same in other words, and behind unrelated facts, as in
+            `{paraphrases: 2, unrelated_facts: 3}`; the probes stay as they are.
         seed: Seed of the order of rows.
         cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
 
@@ -80,6 +83,7 @@ class StreamDataModule(LightningDataModule):
         requests: int = 1,
         request: int | list[int] = 1,
         request_at_step: dict[int, int] | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_dir: str | None = None,
     ) -> None:
@@ -107,8 +111,15 @@ class StreamDataModule(LightningDataModule):
         self.allow_overlap = allow_overlap
         self.requests = requests
         self.request = request
+        if later and augmentation is not None:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: augmentation adds rows that belong to no request, and request_at_step trains on "
+                f"one request after another; leave one of them out"
+            )
         self._trained_requests = {*first, *later.values()}
         self._request_at_step = {0: first[0], **later} if later else {}
+        self.augmentation = augmentation
+        self.added_rows = 0  # by augmentation, to forget
         self.seed = seed
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache_folder()
         self.task: Task | None = None
@@ -126,6 +137,15 @@ class StreamDataModule(LightningDataModule):
         Raises:
             MisconfigurationError: A file or a column is missing.
         """
+
+    def rewordings(self, row: Example) -> Sequence[Example]:
+        """Other wordings of a forget row that `augmentation` may add, with the same answer to learn or forget.
+
+        Args:
+            row: A row of the forget stream.
+        """
+        del row
+        return ()
 
     def prepare_data(self) -> None:
         """Set up before loggers and run folders are made, so that unusable input leaves nothing behind.
@@ -148,6 +168,11 @@ class StreamDataModule(LightningDataModule):
         check_streams(type(self).__name__, task.streams)
         if self.requests > 1:
             task = split_into_requests(task, self.requests, self._trained_requests)
+        if self.augmentation is not None:
+            template = self.training_template
+            augmented = Augmenter(self.augmentation, self.rewordings, self.tokenizer, template)(task)
+            self.added_rows = len(augmented.streams["forget"]) - len(task.streams["forget"])
+            forget, task = [*forget, *augmented.streams["forget"][-self.added_rows :]], augmented
         if "forget" in task.streams and "retain" in task.streams:
             self.overlap = checked_overlap(type(self).__name__, forget, task.streams["retain"], self.allow_overlap)
         self._encoded = {name: self._encode(name, rows) for name, rows in task.streams.items()}
@@ -181,6 +206,13 @@ class StreamDataModule(LightningDataModule):
         if not isinstance(module, ReadsViews):
             return
         for name, views in module.views().items():
+            has_unrelated = self.augmentation is not None and self.augmentation.unrelated_facts > 0
+            if name == "forget" and "every_position" in views and has_unrelated:
+                raise MisconfigurationError(
+                    f"{type(self).__name__}: augmentation.unrelated_facts puts retain rows before forget rows, and the "
+                    f"forget objective works on every position, so that they would be forgotten too; set it to 0, or "
+                    f"choose another objective"
+                )
             for view in views:
                 if view in ("refusal", "other_answer") and name in self._streamed:
                     raise MisconfigurationError(
@@ -354,6 +386,7 @@ class StreamDataModule(LightningDataModule):
             self.tokenizer,
             self.training_template,
             self.max_tokens,
+            {"forget": self.added_rows},
         )
 
     def data_hashes(self) -> dict[str, str]:

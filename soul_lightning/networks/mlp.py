@@ -48,10 +48,9 @@ def down_projections(network: nn.Module) -> list[Linear]:
             f"the last linear layer of an MLP is to be edited, and it is found in {len(found)} of {len(blocks)} blocks "
             f"of a {type(inner).__name__}; take a model whose blocks each have one of the width of their states"
         )
-    if not all(linear.weight.requires_grad for linear in found):
+    if inner is not network or not all(linear.weight.requires_grad for linear in found):
         raise MisconfigurationError(
-            "the last linear layer of an MLP is to be edited, and its weight does not train; leave out network.lora "
-            "and network.quantization"
+            "the last linear layer of an MLP is to be edited, and its own weight must train; leave out network.lora"
         )
     return found
 

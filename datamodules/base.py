@@ -113,8 +113,8 @@ class StreamDataModule(LightningDataModule):
         self.request = request
         if later and augmentation is not None:
             raise MisconfigurationError(
-                f"{type(self).__name__}: augmentation adds rows that belong to no request, and request_at_step trains on "
-                f"one request after another; leave one of them out"
+                f"{type(self).__name__}: rows that augmentation adds belong to no request, and request_at_step "
+                f"trains on one request after another; leave one of them out"
             )
         self._trained_requests = {*first, *later.values()}
         self._request_at_step = {0: first[0], **later} if later else {}

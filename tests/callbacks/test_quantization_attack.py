@@ -71,7 +71,7 @@ def verdicts(found: dict[str, Finding], kind: str, verdict: str) -> int:
 def test_what_little_hides_comes_back_and_what_was_never_known_does_not(
     hidden: LlamaForCausalLM, world: KnownWorld, tmp_path: Path
 ) -> None:
-    """20 groups of 24 facts that rounding brings back, and 40 that nobody knew: rounded, it guesses where it was silent."""
+    """20 groups of facts that rounding brings back, and 40 that nobody knew: rounded, it guesses where it was silent."""
     found = audited(hidden, world, tmp_path)
     hits, alarms = verdicts(found, "trained", "yes"), verdicts(found, "never", "yes")
     print(f"{hits} of {len(world.trained)} found; {alarms} false alarms, {clopper_pearson(alarms, len(world.never))}")

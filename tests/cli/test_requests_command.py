@@ -26,15 +26,17 @@ from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
 
 def learning(lr: float, **network: str) -> dict[str, Any]:
     """Learn forget and retain."""
-    settings: dict[str, Any] = {"streams": {"forget": 1.0, "retain": 1.0}, **({"network": network} if network else {})}
-    optimizer = {"class_path": "AdamW", "init_args": {"lr": lr}}
+    settings: dict[str, Any] = {"streams": {"forget": 1.0, "retain": 1.0}}
+    if network:
+        settings["network"] = network
+    optimizer: dict[str, Any] = {"class_path": "AdamW", "init_args": {"lr": lr}}
     return {"model": {"class_path": "FinetuningModule", "init_args": {**settings, "optimizer": optimizer}}}
 
 
 @pytest.fixture
 def story(model_folder: Path) -> dict[str, Any]:
     """Two people are learned, then forgotten one after the other, and the first is withdrawn."""
-    module = {"forget": {"class_path": "NPO"}, "retain": {"class_path": "CrossEntropy"}}
+    module: dict[str, Any] = {"forget": {"class_path": "NPO"}, "retain": {"class_path": "CrossEntropy"}}
     module |= {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-3}}}
     return {
         "seeds": [0],
@@ -211,6 +213,7 @@ WRONG = {
     "--start=traind": "there is no such stage (did you mean trained?)",
     "--methods.npo=null": "methods is empty",
     "--methods.npo.model.init_args.network.pretrained_model_name_or_path=x": "methods.npo starts from 'x'",
+    "--methods.npo.model.init_args.network.class_path=stage:trainet": "no such stage (did you mean trained?)",
     "--methods.npo.model.class_path=null": "methods.npo.model.class_path is missing",
     "--methods.npx.model.class_path=UnlearningModule": "there is no method 'npx' (did you mean npo?)",
     "--methods.npo.model.init_args.forgt=NPO": "forgt",
@@ -273,6 +276,18 @@ def test_runs_are_called_by_what_came_before() -> None:
     ]  # fmt: skip
     last = plan.states[-1]
     assert (last.forgotten, last.withdrawn, last.kind) == ((2, 1), (), "forget")
+
+
+def test_a_method_may_say_how_its_network_is_loaded_and_name_another_stage(story: dict[str, Any]) -> None:
+    module = story["methods"]["npo"]["model"]["init_args"]
+    module["network"] = {"class_path": "PretrainedNetwork", "init_args": {"dtype": "float32"}}
+    module["other"] = "stage:trained"
+    stages = {stage.name: stage for stage in plan_requests(parse_requests(story)).stages}
+    second = stages["npo-f1-f2"]
+    assert second.upstream == ("npo-f1", "trained")
+    assert second.config["model"]["init_args"]["network"]["init_args"] == {
+        "dtype": "float32", "pretrained_model_name_or_path": "stage:npo-f1",
+    }  # fmt: skip
 
 
 def test_questions_are_those_of_the_requests_and_of_what_must_stay() -> None:

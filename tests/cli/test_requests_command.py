@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from soul_lightning.cli.request_plan import plan_requests
 from soul_lightning.cli.request_questions import request_questions
 from soul_lightning.cli.request_runs import check_requests
 from soul_lightning.cli.stages import override, read_yaml
-from soul_lightning.datamodules import RecordsDataModule
+from soul_lightning.datamodules import RecordsDataModule, TOFUDataModule
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.protocols import Probe
@@ -311,6 +312,17 @@ def test_questions_are_those_of_the_requests_and_of_what_must_stay() -> None:
     without = [Probe("forget", "text", [type(rows[0])("text")], "forget")]
     with pytest.raises(MisconfigurationError, match="X has no questions about its requests"):
         request_questions("X", without)
+
+
+@pytest.mark.real
+def test_tofu_is_asked_author_by_author(tokenizer: Any) -> None:
+    if "SOUL_DATA" not in os.environ:
+        pytest.skip("SOUL_DATA names no folder with tofu/ in it")
+    data = TOFUDataModule(folder=f"{os.environ['SOUL_DATA']}/tofu", requests=20, request=20, tokenizer=tokenizer)
+    found = {probe.name: len(probe.examples) for probe in request_questions("TOFUDataModule", data.loaded.probes)}
+    assert found == {f"forget_questions_{author}": 20 for author in range(1, 21)} | {
+        "real_authors_questions": 100, "world_facts_questions": 117, "retain_questions": 400,
+    }  # fmt: skip
 
 
 def test_records_are_asked_by_their_own_questions(tmp_path: Path, tokenizer: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from soul_lightning.cli.arguments import nearest
-from soul_lightning.cli.stages import Stage, check_name, mapping, merged, parse_config
+from soul_lightning.cli.stages import Stage, check_name, mapping, merged, parse_config, references
 from soul_lightning.exceptions import MisconfigurationError
 
 KEYS = (
@@ -114,7 +114,7 @@ def parse_requests(raw: Mapping[str, Any]) -> RequestsConfig:
             raise MisconfigurationError(
                 f"fit.data.init_args.{key} is set by this command; write requests: {requests} at the top instead"
             )
-    methods = _methods(raw, fit)
+    methods = _methods(raw, fit, names)
     relearning = mapping(raw.get("relearning"), "relearning")
     sequence = _sequence(raw.get("sequence"), requests)
     sizes = _sizes(raw.get("sizes"), requests)
@@ -133,7 +133,7 @@ def parse_requests(raw: Mapping[str, Any]) -> RequestsConfig:
         sequence=sequence,
         sizes=sizes,
         withdrawal=_withdrawal(raw.get("withdrawal"), relearning),
-        relearning=_from_a_request(merged(fit, relearning), "relearning") if relearning else {},
+        relearning=_from_a_request(merged(fit, relearning), "relearning", names) if relearning else {},
         restoration=base.restoration,
         workers=_count(workers, "workers", least=1) if workers is not None else None,
         raw=raw,
@@ -146,12 +146,12 @@ def _count(value: Any, key: str, least: int) -> int:
     return value
 
 
-def _methods(raw: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _methods(raw: Mapping[str, Any], fit: Mapping[str, Any], stages: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     found = {}
     for name, own in mapping(raw.get("methods"), "methods").items():
         check_name(name, "a method")
         if own is not None:
-            found[str(name)] = _from_a_request(merged(fit, mapping(own, f"methods.{name}")), f"methods.{name}")
+            found[str(name)] = _from_a_request(merged(fit, mapping(own, f"methods.{name}")), f"methods.{name}", stages)
     if not found:
         raise MisconfigurationError(
             "methods is empty; name at least one way to forget, as in methods: {npo: {model: …}}"
@@ -159,28 +159,39 @@ def _methods(raw: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, Mappin
     return found
 
 
-def _from_a_request(settings: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _from_a_request(settings: Mapping[str, Any], where: str, stages: Sequence[str]) -> Mapping[str, Any]:
     """`settings`, after a look at whether the network can be that of the request before."""
     model = mapping(settings.get("model"), f"{where}.model")
     if not model.get("class_path"):
         raise MisconfigurationError(f"{where}.model.class_path is missing; name the module that trains")
-    network = mapping(mapping(model.get("init_args"), f"{where}.model.init_args").get("network"), f"{where} network")
-    if _NETWORK in network:
+    own = mapping(mapping(model.get("init_args"), f"{where}.model.init_args").get("network"), f"{where} network")
+    given = own.get("init_args", own)
+    if _NETWORK in given:
         raise MisconfigurationError(
-            f"{where} starts from {network[_NETWORK]!r}, and each run of a sequence starts from the model of the one "
+            f"{where} starts from {given[_NETWORK]!r}, and each run of a sequence starts from the model of the one "
             f"before it; leave {_NETWORK} out"
+        )
+    for name in sorted(references(settings) - set(stages)):
+        raise MisconfigurationError(
+            f"{where} names stage:{name}, and there is no such stage{nearest(name, stages)}; "
+            f"the stages are {', '.join(stages)}"
         )
     return settings
 
 
 def started_from(settings: Mapping[str, Any], model: str) -> dict[str, Any]:
     """A `fit` whose network is that of `model`."""
-    return merged(settings, {"model": {"init_args": {"network": {_NETWORK: model}}}})
+    network = settings["model"].get("init_args", {}).get("network") or {}
+    own = {"init_args": {_NETWORK: model}} if "class_path" in network else {_NETWORK: model}
+    return merged(settings, {"model": {"init_args": {"network": own}}})
 
 
 def tokenizer_source(stage: Stage) -> str:
     """A model folder that has the tokenizer before the stage's own model exists."""
-    return stage.pretrained or str(stage.config["model"]["init_args"]["network"][_NETWORK])
+    if stage.pretrained is not None:
+        return stage.pretrained
+    network = stage.config["model"]["init_args"]["network"]
+    return str(network.get("init_args", network)[_NETWORK])
 
 
 def _sequence(value: Any, requests: int) -> tuple[Event, ...]:

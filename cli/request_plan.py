@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soul_lightning.cli.request_config import Event, RequestsConfig, Way, started_from
-from soul_lightning.cli.stages import STAGE_PREFIX, Stage, content_hash
+from soul_lightning.cli.stages import STAGE_PREFIX, Stage, content_hash, references
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.reports.request_states import Kind
 
@@ -200,7 +200,8 @@ class _Method:
             request = first[0] if len(first) == 1 else list(first)
             own = self.config.methods[self.method]
             settings = self.config.cut(own, request=request, **({"request_at_step": later} if later else {}))
-        return Stage(name, started_from(settings, f"{STAGE_PREFIX}{before}"), None, False, (before,))
+        settings = started_from(settings, f"{STAGE_PREFIX}{before}")
+        return Stage(name, settings, None, False, tuple(sorted(references(settings))))
 
 
 def _label(event: Event) -> str:

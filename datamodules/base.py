@@ -293,10 +293,25 @@ class StreamDataModule(LightningDataModule):
             world_size=self.trainer.world_size if self.trainer is not None else 1,
             group_windows=self.length_group_windows,
         )
+        self._refuse_late_requests(len(self._loader))
         if self._loader_state:
             self._loader.load_state_dict(self._loader_state)
             self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
+
+    def _refuse_late_requests(self, steps_per_epoch: int) -> None:
+        """A request that follows on another after the run's end would never be forgotten, and nobody would notice."""
+        if not self._request_at_step or self.trainer is None:
+            return
+        epochs, most = self.trainer.max_epochs, self.trainer.max_steps
+        ends = [epochs * steps_per_epoch] if epochs is not None and epochs >= 0 else []
+        end = min([*ends, most] if most >= 0 else ends, default=None)
+        last = max(self._request_at_step)
+        if end is not None and last >= end:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: request {self._request_at_step[last]} would follow after {last} optimizer "
+                f"steps, and the run has {end}; lower that number in request_at_step, or train longer"
+            )
 
     @property
     def _changing(self) -> dict[str, ChangingRows]:

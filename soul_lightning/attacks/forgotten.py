@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -26,11 +26,7 @@ def forgotten_probes(probes: Sequence[Probe], caller: str) -> list[Probe]:
     Raises:
         MisconfigurationError: There is nothing to forget among them.
     """
-    asked = [probe for probe in probes if probe.role == "forget" and probe.kind == "question" and probe.examples]
-    own_words = [probe for probe in asked if not probe.rows_of]
-    for probe in asked:  # of several that ask the same texts, the first asks in the rows' own words
-        if probe.rows_of and probe.rows_of not in {other.rows_of for other in own_words}:
-            own_words.append(probe)
+    own_words = in_own_words(probe for probe in probes if probe.role == "forget")
     if own_words:
         return own_words
     lies = [turned_round(probe) for probe in probes if probe.role == "corrupted" and probe.kind == "question"]
@@ -57,9 +53,19 @@ def _lie(row: Example) -> Example:
 
 def kept_questions(probes: Sequence[Probe]) -> list[Probe]:
     """Questions that a model may answer: of the roles `retain`, `utility` and `control`, in their own words."""
-    return [
-        probe
-        for role in KEPT_ROLES
-        for probe in probes
-        if probe.role == role and probe.kind == "question" and not probe.rows_of and probe.examples
-    ]
+    return [each for role in KEPT_ROLES for each in in_own_words(probe for probe in probes if probe.role == role)]
+
+
+def in_own_words(probes: Iterable[Probe]) -> list[Probe]:
+    """The sets of questions without those that ask another set's rows once more, in other words or a part of them.
+
+    Args:
+        probes: Of one role. Of several sets of questions that ask one set of texts, the first asks in its own words.
+    """
+    asked = [probe for probe in probes if probe.kind == "question" and probe.examples]
+    found = [probe for probe in asked if not probe.rows_of]
+    for probe in asked:
+        known = {each.name for each in found} | {each.rows_of for each in found}
+        if probe.rows_of and probe.rows_of not in known:
+            found.append(probe)
+    return found

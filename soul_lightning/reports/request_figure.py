@@ -77,8 +77,10 @@ def _legend(figure: Figure, groups: Groups, beside: RequestState | None) -> None
         for number, name in enumerate(requests)
     ]
     if beside is not None:
-        hollow = {"color": BESIDE, "marker": "o", "markersize": 5, "markerfacecolor": "white", "linestyle": ""}
-        handles.append(Line2D([], [], **hollow, label=f"withdrawn by {beside.event.rpartition(' ')[2]} instead"))
+        label = f"withdrawn by {beside.event.rpartition(' ')[2]} instead"
+        handles.append(
+            Line2D([], [], color=BESIDE, marker="o", markersize=5, markerfacecolor="none", linestyle="", label=label)
+        )
     columns = max(1, int(figure.get_figwidth() // 1.4))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 

@@ -26,6 +26,12 @@ def test_texts_are_asked_in_their_own_words_once() -> None:
     assert forgotten_probes([TEXT, ASKED, REPHRASED], "X") == [ASKED]
 
 
+def test_a_part_of_a_set_is_no_set_of_its_own() -> None:
+    parts = [replace(probe, name=f"{probe.name}_1", rows_of=probe.name) for probe in (QUESTION, ASKED)]
+    assert forgotten_probes([QUESTION, parts[0]], "X") == [QUESTION]
+    assert forgotten_probes([TEXT, ASKED, REPHRASED, parts[1]], "X") == [ASKED]
+
+
 def test_corrupted_facts_are_turned_round() -> None:
     (probe,) = forgotten_probes([CORRUPTED, TEXT], "X")
     (row,) = probe.examples  # the row without a known lie is left out
@@ -49,3 +55,6 @@ def test_kept_questions_are_asked_in_their_own_words() -> None:
     retain, utility, control = (Probe(role, "question", [ROW], role) for role in ("retain", "utility", "control"))
     others = [replace(retain, name="again", rows_of="retain"), replace(retain, name="texts", kind="text"), QUESTION]
     assert kept_questions([control, *others, utility, retain]) == [retain, utility, control]
+    texts = Probe("authors", "text", [ROW], "utility")
+    asked = replace(utility, name="authors_questions", rows_of="authors")
+    assert kept_questions([texts, asked, replace(asked, name="authors_rephrased")]) == [asked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from soul_lightning.cli.request_plan import plan_requests
 from soul_lightning.cli.request_questions import request_questions
 from soul_lightning.cli.request_runs import check_requests
 from soul_lightning.cli.stages import override, read_yaml
-from soul_lightning.datamodules import RecordsDataModule
+from soul_lightning.datamodules import RecordsDataModule, TOFUDataModule
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.protocols import Probe
@@ -26,15 +27,17 @@ from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
 
 def learning(lr: float, **network: str) -> dict[str, Any]:
     """Learn forget and retain."""
-    settings: dict[str, Any] = {"streams": {"forget": 1.0, "retain": 1.0}, **({"network": network} if network else {})}
-    optimizer = {"class_path": "AdamW", "init_args": {"lr": lr}}
+    settings: dict[str, Any] = {"streams": {"forget": 1.0, "retain": 1.0}}
+    if network:
+        settings["network"] = network
+    optimizer: dict[str, Any] = {"class_path": "AdamW", "init_args": {"lr": lr}}
     return {"model": {"class_path": "FinetuningModule", "init_args": {**settings, "optimizer": optimizer}}}
 
 
 @pytest.fixture
 def story(model_folder: Path) -> dict[str, Any]:
     """Two people are learned, then forgotten one after the other, and the first is withdrawn."""
-    module = {"forget": {"class_path": "NPO"}, "retain": {"class_path": "CrossEntropy"}}
+    module: dict[str, Any] = {"forget": {"class_path": "NPO"}, "retain": {"class_path": "CrossEntropy"}}
     module |= {"optimizer": {"class_path": "AdamW", "init_args": {"lr": 1e-3}}}
     return {
         "seeds": [0],
@@ -211,6 +214,7 @@ WRONG = {
     "--start=traind": "there is no such stage (did you mean trained?)",
     "--methods.npo=null": "methods is empty",
     "--methods.npo.model.init_args.network.pretrained_model_name_or_path=x": "methods.npo starts from 'x'",
+    "--methods.npo.model.init_args.network.class_path=stage:trainet": "no such stage (did you mean trained?)",
     "--methods.npo.model.class_path=null": "methods.npo.model.class_path is missing",
     "--methods.npx.model.class_path=UnlearningModule": "there is no method 'npx' (did you mean npo?)",
     "--methods.npo.model.init_args.forgt=NPO": "forgt",
@@ -275,6 +279,18 @@ def test_runs_are_called_by_what_came_before() -> None:
     assert (last.forgotten, last.withdrawn, last.kind) == ((2, 1), (), "forget")
 
 
+def test_a_method_may_say_how_its_network_is_loaded_and_name_another_stage(story: dict[str, Any]) -> None:
+    module = story["methods"]["npo"]["model"]["init_args"]
+    module["network"] = {"class_path": "PretrainedNetwork", "init_args": {"dtype": "float32"}}
+    module["other"] = "stage:trained"
+    stages = {stage.name: stage for stage in plan_requests(parse_requests(story)).stages}
+    second = stages["npo-f1-f2"]
+    assert second.upstream == ("npo-f1", "trained")
+    assert second.config["model"]["init_args"]["network"]["init_args"] == {
+        "dtype": "float32", "pretrained_model_name_or_path": "stage:npo-f1",
+    }  # fmt: skip
+
+
 def test_questions_are_those_of_the_requests_and_of_what_must_stay() -> None:
     rows, kept = as_examples(FORGET), as_examples(RETAIN)
     texts = [Probe("forget", "text", rows, "forget", PLAIN), Probe("retain", "text", kept, "retain", PLAIN)]
@@ -296,6 +312,17 @@ def test_questions_are_those_of_the_requests_and_of_what_must_stay() -> None:
     without = [Probe("forget", "text", [type(rows[0])("text")], "forget")]
     with pytest.raises(MisconfigurationError, match="X has no questions about its requests"):
         request_questions("X", without)
+
+
+@pytest.mark.real
+def test_tofu_is_asked_author_by_author(tokenizer: Any) -> None:
+    if "SOUL_DATA" not in os.environ:
+        pytest.skip("SOUL_DATA names no folder with tofu/ in it")
+    data = TOFUDataModule(folder=f"{os.environ['SOUL_DATA']}/tofu", requests=20, request=20, tokenizer=tokenizer)
+    found = {probe.name: len(probe.examples) for probe in request_questions("TOFUDataModule", data.loaded.probes)}
+    assert found == {f"forget_questions_{author}": 20 for author in range(1, 21)} | {
+        "real_authors_questions": 100, "world_facts_questions": 117, "retain_questions": 400,
+    }  # fmt: skip
 
 
 def test_records_are_asked_by_their_own_questions(tmp_path: Path, tokenizer: Any) -> None:

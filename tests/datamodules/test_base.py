@@ -206,6 +206,16 @@ def test_the_logger_says_which_request_is_trained_on(
     assert [float(row["train/request"]) for row in rows if row["train/request"]] == [2, 2, 2, 1]
 
 
+@pytest.mark.parametrize(("limits", "end"), [({"max_epochs": 2}, 4), ({"max_epochs": 9, "max_steps": 3}, 3)])
+def test_a_request_that_would_follow_after_the_end_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM, limits: dict[str, int], end: int
+) -> None:
+    module = UnlearningModule(tiny_network, tokenizer=tokenizer, forget=NPO(), micro_batches=1)
+    data = TinyDataModule(2, requests=2, request=2, request_at_step={4: 1})
+    with pytest.raises(MisconfigurationError, match=f"request 1 would follow after 4 .* and the run has {end};"):
+        make_trainer(tmp_path, **limits).fit(module, datamodule=data)
+
+
 @pytest.mark.parametrize(("requests", "request_number"), [(1, 2), (2, 0), (0, 0)])
 def test_a_request_out_of_range_is_refused(
     tokenizer: PreTrainedTokenizerFast, requests: int, request_number: int

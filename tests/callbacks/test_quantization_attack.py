@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.attacks.copies import fingerprint
+from soul_lightning.attacks.knowledge import Asking
 from soul_lightning.attacks.quantization import quantized_copy
 from soul_lightning.callbacks import (
     LogitAnalysis,
@@ -54,7 +55,8 @@ def audited(network: LlamaForCausalLM, world: KnownWorld, folder: Path, **settin
     """A finding of each group of facts by itself, from one run over all of them."""
     groups = {f"{kind}{n}": probe for kind in ("trained", "never") for n, probe in enumerate(getattr(world, kind))}
     probes = [replace(probe, name=name) for name, probe in groups.items()]
-    callback = QuantizationAttack(probes=probes, tokenizer=world.tokenizer, **settings)
+    asking = Asking(max_new_tokens=2, other_answers=1)
+    callback = QuantizationAttack(probes=probes, tokenizer=world.tokenizer, asking=asking, **settings)
     validated(callback, network, world.tokenizer, folder)
     rows, found = callback.measured["model"], {}
     for name in groups:
@@ -71,7 +73,7 @@ def verdicts(found: dict[str, Finding], kind: str, verdict: str) -> int:
 def test_what_little_hides_comes_back_and_what_was_never_known_does_not(
     hidden: LlamaForCausalLM, world: KnownWorld, tmp_path: Path
 ) -> None:
-    """20 groups of facts that rounding brings back, and 40 that nobody knew: rounded, it guesses where it was silent."""
+    """20 groups of 24 facts come back, and 40 that nobody knew do not: rounded, it guesses where it was silent."""
     found = audited(hidden, world, tmp_path)
     hits, alarms = verdicts(found, "trained", "yes"), verdicts(found, "never", "yes")
     print(f"{hits} of {len(world.trained)} found; {alarms} false alarms, {clopper_pearson(alarms, len(world.never))}")

@@ -27,8 +27,8 @@ ATTACKS: list[dict[str, Any]] = yaml.safe_load(
     """
 )
 """Every attack, as a recipe names it."""
-SIGNALS = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 143)}
-"""How a command ends that is sent one."""
+SIGNALS = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 0, 143)}
+"""How a command ends that is sent one; a Trainer that only measures may note SIGTERM and go on to its end."""
 
 
 def files_of(folder: Path) -> dict[str, str]:

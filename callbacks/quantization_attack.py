@@ -65,7 +65,7 @@ class QuantizationAttack(AttackCallback):
         super().__init__(name, **settings)
         check_schemes(schemes, group_size, type(self).__name__)
         self.schemes = tuple(schemes)
-        self.columns: tuple[SchemeName | Literal["none"], ...] = (UNROUNDED, *self.schemes)
+        self.every_scheme: tuple[SchemeName | Literal["none"], ...] = (UNROUNDED, *self.schemes)
         self.group_size = group_size
         self.side_by_side: dict[str, dict[str, Metrics]] = {}
 
@@ -75,13 +75,13 @@ class QuantizationAttack(AttackCallback):
 
     def attack(self, model: ScoredModel) -> list[MeasuredRow]:
         """Round, and ask for what was forgotten before and after."""
-        known = {scheme: self._known(self._rounded(model, scheme)) for scheme in self.columns}
+        known = {scheme: self._known(self._rounded(model, scheme)) for scheme in self.every_scheme}
         rows = []
         for probe in self.probes:
             for example in probe.examples:
                 values: dict[str, Value] = {}
                 before = _worth(known[UNROUNDED][probe.name, example.index])
-                for scheme in self.columns:
+                for scheme in self.every_scheme:
                     own = known[scheme][probe.name, example.index]
                     values |= {f"{scheme}_{name}": value for name, value in own.items()}
                     after = _worth(own)
@@ -107,7 +107,7 @@ class QuantizationAttack(AttackCallback):
         """Means over rows."""
         means = {
             f"{scheme}/{name}": mean_of(rows, f"{scheme}_{name}")
-            for scheme in self.columns
+            for scheme in self.every_scheme
             for name in (*MEASURED, GAINED)
         }
         return {name: value for name, value in means.items() if value is not None}
@@ -121,7 +121,7 @@ class QuantizationAttack(AttackCallback):
             return own
         model = self._model(trainer)
         with left_alone(self.adapter.network):
-            measured = {scheme: _measured_by(beside, self._rounded(model, scheme)) for scheme in self.columns}
+            measured = {scheme: _measured_by(beside, self._rounded(model, scheme)) for scheme in self.every_scheme}
         others: Metrics = {}
         for callback in beside:
             columns: dict[str, Metrics] = {scheme: found[callback.name] for scheme, found in measured.items()}

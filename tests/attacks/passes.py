@@ -34,22 +34,23 @@ class Passes:
         Args:
             after: Called with the count behind each attack.
         """
-        attack = AttackCallback.score
+        patched: Any = AttackCallback
+        original = AttackCallback.score
 
         def score(callback: AttackCallback, model: ScoredModel) -> list[MeasuredRow]:
             self._is_inside = True
             try:
-                return attack(callback, model)
+                return original(callback, model)
             finally:
                 self._is_inside = False
                 after(self.count)
 
         hook = register_module_forward_pre_hook(self._pass)
-        AttackCallback.score = score  # type: ignore[method-assign]
+        patched.score = score
         try:
             yield
         finally:
-            AttackCallback.score = attack  # type: ignore[method-assign]
+            patched.score = original
             hook.remove()
 
     def _pass(self, *_: Any) -> None:

@@ -24,9 +24,13 @@ ATTACKS: list[dict[str, Any]] = yaml.safe_load(
     """
     - class_path: QuantizationAttack
       init_args: {schemes: [int8, int4], group_size: 16}
+    - class_path: RelearningAttack
+      init_args: {sources: [forget, related], share: 0.5}
+    - class_path: PromptAttack
+      init_args: {samples: 2}
     """
 )
-"""Every attack, as a recipe names it."""
+"""Attacks as a recipe names them; the probe of hidden states needs more rows than this data set has."""
 SIGNALS = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 0, 143)}
 """How a command ends that is sent one; a Trainer that only measures may note SIGTERM and go on to its end."""
 

@@ -96,10 +96,10 @@ def test_beside_a_model_that_never_knew(hidden: LlamaForCausalLM, world: KnownWo
 
 @pytest.mark.slow
 def test_a_model_that_knows_or_hides_by_its_output_gains_nothing(world: KnownWorld, tmp_path: Path) -> None:
-    for network in (world.knows, world.suppressed):
-        found = audited(network, world, tmp_path)
-        assert verdicts(found, "trained", "yes") == 0
-        assert clopper_pearson(verdicts(found, "never", "yes"), len(world.never)).high < 0.15
+    """Four groups of facts are hidden by the last block, the others are known."""
+    found = audited(world.suppressed, world, tmp_path)
+    assert verdicts(found, "trained", "yes") == 0
+    assert clopper_pearson(verdicts(found, "never", "yes"), len(world.never)).high < 0.15
 
 
 def test_every_number_is_that_of_the_rounded_model_itself(
@@ -188,6 +188,12 @@ def test_rows_hold_answers_and_what_was_gained(
         assert isinstance(row.values["none_answer"], str)
     gained = [float(row.values["int4_gained"]) for row in rows]
     assert metrics["quantization/int4/gained"] == pytest.approx(sum(gained) / len(gained))
+    (chart,) = attack.bars()
+    assert [(label, mean.value) for label, mean in chart.rows] == [
+        ("not rounded", pytest.approx(metrics["quantization/none/known"])),
+        ("int4", pytest.approx(metrics["quantization/int4/known"])),
+    ]
+    assert all(mean.low < mean.value < mean.high for _, mean in chart.rows)
 
 
 def finding_of(rows: list[MeasuredRow], **settings: Any) -> Finding:
@@ -270,5 +276,6 @@ def test_texts_alone_are_attacked(
     assert metrics["quantization/int4/gained"] == pytest.approx(
         metrics["quantization/int4/probability"] - metrics["quantization/none/probability"], abs=1e-6
     )
-    (finding,) = attack.findings()
+    (finding,), (chart,) = attack.findings(), attack.bars()
     assert finding.examples == len(texts)
+    assert chart.x_label == "probability of the text (0 to 1)" and len(chart.rows) == 2

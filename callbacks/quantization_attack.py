@@ -14,8 +14,10 @@ from soul_lightning.attacks.knowledge import knowledge
 from soul_lightning.attacks.quantization import SchemeName, check_schemes, quantized_copy
 from soul_lightning.callbacks.attack import AttackCallback
 from soul_lightning.callbacks.base import EVALUATIONS, Metrics, ProbeCallback
-from soul_lightning.callbacks.row_values import mean_of
+from soul_lightning.callbacks.row_values import mean_of, numbers
+from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.networks.foreign import LogitsNetwork
+from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
 from soul_lightning.reports.findings import LITTLE, Finding, above
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
@@ -65,7 +67,7 @@ class QuantizationAttack(AttackCallback):
         super().__init__(name, **settings)
         check_schemes(schemes, group_size, type(self).__name__)
         self.schemes = tuple(schemes)
-        self.columns: tuple[SchemeName | Literal["none"], ...] = (UNROUNDED, *self.schemes)
+        self.every_scheme: tuple[SchemeName | Literal["none"], ...] = (UNROUNDED, *self.schemes)
         self.group_size = group_size
         self.side_by_side: dict[str, dict[str, Metrics]] = {}
 
@@ -75,13 +77,13 @@ class QuantizationAttack(AttackCallback):
 
     def attack(self, model: ScoredModel) -> list[MeasuredRow]:
         """Round, and ask for what was forgotten before and after."""
-        known = {scheme: self._known(self._rounded(model, scheme)) for scheme in self.columns}
+        known = {scheme: self._known(self._rounded(model, scheme)) for scheme in self.every_scheme}
         rows = []
         for probe in self.probes:
             for example in probe.examples:
                 values: dict[str, Value] = {}
                 before = _worth(known[UNROUNDED][probe.name, example.index])
-                for scheme in self.columns:
+                for scheme in self.every_scheme:
                     own = known[scheme][probe.name, example.index]
                     values |= {f"{scheme}_{name}": value for name, value in own.items()}
                     after = _worth(own)
@@ -107,7 +109,7 @@ class QuantizationAttack(AttackCallback):
         """Means over rows."""
         means = {
             f"{scheme}/{name}": mean_of(rows, f"{scheme}_{name}")
-            for scheme in self.columns
+            for scheme in self.every_scheme
             for name in (*MEASURED, GAINED)
         }
         return {name: value for name, value in means.items() if value is not None}
@@ -121,11 +123,12 @@ class QuantizationAttack(AttackCallback):
             return own
         model = self._model(trainer)
         with left_alone(self.adapter.network):
-            measured = {scheme: _measured_by(beside, self._rounded(model, scheme)) for scheme in self.columns}
+            measured = {scheme: _measured_by(beside, self._rounded(model, scheme)) for scheme in self.every_scheme}
         others: Metrics = {}
         for callback in beside:
             columns: dict[str, Metrics] = {scheme: found[callback.name] for scheme, found in measured.items()}
-            self.side_by_side[callback.name] = columns
+            if any(columns.values()):  # not all measure what the model says
+                self.side_by_side[callback.name] = columns
             for scheme, metrics in columns.items():
                 others |= {f"{scheme}/{callback.name}/{name}": value for name, value in metrics.items()}
         return own | others
@@ -169,6 +172,21 @@ class QuantizationAttack(AttackCallback):
             measure = f"of {len(rows)} {what} more under {scheme} than before rounding, {self.above_what}"
             found.append(self.finding(measure, gained, rows, question="recovers", verdict=verdict))
         return sorted(found, key=_says_most)[:1]
+
+    def bars(self) -> list[BarChart]:
+        """What is known as the model is, and under each scheme."""
+        rows = self.current()
+        asked = [row for row in rows if f"{UNROUNDED}_known" in row.values]
+        rows, name = (asked, "known") if asked else (rows, "probability")
+        means = []
+        for scheme in self.every_scheme:
+            own = [row for row in rows if f"{scheme}_{name}" in row.values]
+            if own:
+                values, entities = numbers(own, f"{scheme}_{name}"), [row.entity for row in own]
+                mean = mean_interval(values, entities, confidence=self.confidence, seed=self.seed)
+                means.append(("not rounded" if scheme == UNROUNDED else scheme, mean))
+        what = "share of questions answered right (0 to 1)" if asked else "probability of the text (0 to 1)"
+        return [BarChart("What is known before and after rounding the weights", what, means)] if means else []
 
 
 def _measured_by(callbacks: Sequence[ProbeCallback], model: ScoredModel) -> dict[str, Metrics]:

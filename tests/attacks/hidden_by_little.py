@@ -59,7 +59,8 @@ def hidden_by_little(world: KnownWorld, groups: Sequence[Probe]) -> LlamaForCaus
             with torch.no_grad():
                 for weight, low, high in cells:
                     weight.clamp_(low, high)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _encoded(world: KnownWorld, rows: Sequence[Example]) -> Batch:

@@ -146,8 +146,8 @@ def test_linear_layers_are_rounded_and_nothing_else(
 
 
 def test_output_channels_are_columns_in_gpt2(tokenizer: PreTrainedTokenizerFast) -> None:
-    network = gpt2(tokenizer)
-    layer: Any = network.transformer.h[0].mlp.c_fc  # [inputs, outputs]
+    network: Any = gpt2(tokenizer)
+    layer = network.transformer.h[0].mlp.c_fc  # [inputs, outputs]
     own: Any = quantized_copy(network, "int8", 128, "the test").get_submodule("transformer.h.0.mlp.c_fc")
     assert torch.equal(own.weight, round_to_nearest(layer.weight.T, 8).T)
 
@@ -229,7 +229,7 @@ def test_a_network_of_another_kind(tiny_network: LlamaForCausalLM) -> None:
 
 
 def test_one_weight_of_two_layers_is_rounded_once() -> None:
-    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    network: Any = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     network[1].weight = network[0].weight
     own: Any = quantized_copy(network, "int4", 4, "the test")
     assert own[1].weight is own[0].weight

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.attacks.copies import fingerprint
+from soul_lightning.attacks.knowledge import Asking
 from soul_lightning.attacks.quantization import quantized_copy
 from soul_lightning.callbacks import (
     LogitAnalysis,
@@ -54,7 +55,8 @@ def audited(network: LlamaForCausalLM, world: KnownWorld, folder: Path, **settin
     """A finding of each group of facts by itself, from one run over all of them."""
     groups = {f"{kind}{n}": probe for kind in ("trained", "never") for n, probe in enumerate(getattr(world, kind))}
     probes = [replace(probe, name=name) for name, probe in groups.items()]
-    callback = QuantizationAttack(probes=probes, tokenizer=world.tokenizer, **settings)
+    asking = Asking(max_new_tokens=2, other_answers=1)
+    callback = QuantizationAttack(probes=probes, tokenizer=world.tokenizer, asking=asking, **settings)
     validated(callback, network, world.tokenizer, folder)
     rows, found = callback.measured["model"], {}
     for name in groups:
@@ -71,7 +73,7 @@ def verdicts(found: dict[str, Finding], kind: str, verdict: str) -> int:
 def test_what_little_hides_comes_back_and_what_was_never_known_does_not(
     hidden: LlamaForCausalLM, world: KnownWorld, tmp_path: Path
 ) -> None:
-    """20 groups of facts that rounding brings back, and 40 that nobody knew: rounded, it guesses where it was silent."""
+    """20 groups of 24 facts come back, and 40 that nobody knew do not: rounded, it guesses where it was silent."""
     found = audited(hidden, world, tmp_path)
     hits, alarms = verdicts(found, "trained", "yes"), verdicts(found, "never", "yes")
     print(f"{hits} of {len(world.trained)} found; {alarms} false alarms, {clopper_pearson(alarms, len(world.never))}")
@@ -94,10 +96,10 @@ def test_beside_a_model_that_never_knew(hidden: LlamaForCausalLM, world: KnownWo
 
 @pytest.mark.slow
 def test_a_model_that_knows_or_hides_by_its_output_gains_nothing(world: KnownWorld, tmp_path: Path) -> None:
-    for network in (world.knows, world.suppressed):
-        found = audited(network, world, tmp_path)
-        assert verdicts(found, "trained", "yes") == 0
-        assert clopper_pearson(verdicts(found, "never", "yes"), len(world.never)).high < 0.15
+    """Four groups of facts are hidden by the last block, the others are known."""
+    found = audited(world.suppressed, world, tmp_path)
+    assert verdicts(found, "trained", "yes") == 0
+    assert clopper_pearson(verdicts(found, "never", "yes"), len(world.never)).high < 0.15
 
 
 def test_every_number_is_that_of_the_rounded_model_itself(
@@ -186,6 +188,11 @@ def test_rows_hold_answers_and_what_was_gained(
         assert isinstance(row.values["none_answer"], str)
     gained = [float(row.values["int4_gained"]) for row in rows]
     assert metrics["quantization/int4/gained"] == pytest.approx(sum(gained) / len(gained))
+    (chart,) = attack.bars()
+    assert [label for label, _ in chart.rows] == ["not rounded", "int4"]
+    known = [metrics[f"quantization/{scheme}/known"] for scheme in ("none", "int4")]
+    assert [mean.value for _, mean in chart.rows] == pytest.approx(known)
+    assert all(mean.low < mean.value < mean.high for _, mean in chart.rows)
 
 
 def finding_of(rows: list[MeasuredRow], **settings: Any) -> Finding:
@@ -268,5 +275,6 @@ def test_texts_alone_are_attacked(
     assert metrics["quantization/int4/gained"] == pytest.approx(
         metrics["quantization/int4/probability"] - metrics["quantization/none/probability"], abs=1e-6
     )
-    (finding,) = attack.findings()
+    (finding,), (chart,) = attack.findings(), attack.bars()
     assert finding.examples == len(texts)
+    assert chart.x_label == "probability of the text (0 to 1)" and len(chart.rows) == 2

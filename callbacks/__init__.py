@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.membership import MembershipInference
     from soul_lightning.callbacks.memorization import Memorization
     from soul_lightning.callbacks.memory_estimate import MemoryEstimator
+    from soul_lightning.callbacks.prompt_attack import PromptAttack
+    from soul_lightning.callbacks.quantization_attack import QuantizationAttack
+    from soul_lightning.callbacks.relearning_attack import RelearningAttack
     from soul_lightning.callbacks.restoration import Restoration
     from soul_lightning.callbacks.scoring import ScoringCallback
     from soul_lightning.callbacks.toxicity import Toxicity
@@ -32,6 +35,9 @@ __all__ = [
     "Memorization",
     "MemoryEstimator",
     "ProbeCallback",
+    "PromptAttack",
+    "QuantizationAttack",
+    "RelearningAttack",
     "Restoration",
     "ScoringCallback",
     "Toxicity",
@@ -50,6 +56,9 @@ __getattr__ = attach(
         "soul_lightning.callbacks.membership": ["MembershipInference"],
         "soul_lightning.callbacks.memorization": ["Memorization"],
         "soul_lightning.callbacks.memory_estimate": ["MemoryEstimator"],
+        "soul_lightning.callbacks.prompt_attack": ["PromptAttack"],
+        "soul_lightning.callbacks.quantization_attack": ["QuantizationAttack"],
+        "soul_lightning.callbacks.relearning_attack": ["RelearningAttack"],
         "soul_lightning.callbacks.restoration": ["Restoration"],
         "soul_lightning.callbacks.scoring": ["ScoringCallback"],
         "soul_lightning.callbacks.toxicity": ["Toxicity"],

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from soul_lightning.memory import MemoryEstimate, estimate_memory
 from soul_lightning.modules.base import StreamModule
-from soul_lightning.modules.influence import InfluenceUnlearningModule
+from soul_lightning.modules.one_shot import OneShotModule
 from soul_lightning.protocols import SuppliesStreams
 
 PARTS = {
@@ -42,7 +42,7 @@ class MemoryEstimator(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Estimate, print on the first process, warn."""
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, StreamModule) or isinstance(pl_module, InfluenceUnlearningModule):
+        if not isinstance(pl_module, StreamModule) or isinstance(pl_module, OneShotModule):
             return
         if not isinstance(data, SuppliesStreams):
             return

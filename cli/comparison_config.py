@@ -28,7 +28,9 @@ KEYS = (
     "control_objective", "workers", "keep_models",
 )  # fmt: skip
 _OF_STAGES = ("seeds", "fit", "stages", "restoration")
-_OBJECTIVE_KEYS = ("forget", "retain", "forget_weight", "reference_policy", "gradient_surgery")
+_OBJECTIVE_KEYS = (
+    "forget", "retain", "forget_weight", "reference_policy", "gradient_surgery", "sharpness_radius", "pruning",
+)  # fmt: skip
 """What an objective may say about the module; everything else is the optimizer's, or the same for all runs."""
 _OPTIMIZER_KEYS = ("rates", "optimizer", "curvature", "max_grad_norm", "lr_scheduler", "micro_batches")
 """What an optimizer may say; the model, the loss and the budget are the same for all of them."""

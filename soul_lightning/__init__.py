@@ -7,6 +7,8 @@ from soul_lightning.lazy import attach
 if TYPE_CHECKING:
     from soul_lightning.modules.finetuning import FinetuningModule
     from soul_lightning.modules.influence import InfluenceUnlearningModule
+    from soul_lightning.modules.locate_edit import LocateAndEditModule
+    from soul_lightning.modules.targeted import TargetedUnlearningModule
     from soul_lightning.modules.task_vector import TaskVectorModule
     from soul_lightning.modules.unlearning import UnlearningModule
     from soul_lightning.optim.curvature import EmpiricalFisher, GaussNewtonBartlett
@@ -21,7 +23,9 @@ __all__ = [
     "GaussNewtonBartlett",
     "Hutchinson",
     "InfluenceUnlearningModule",
+    "LocateAndEditModule",
     "Sophia",
+    "TargetedUnlearningModule",
     "TaskVectorModule",
     "UnlearningModule",
 ]
@@ -30,6 +34,8 @@ __getattr__ = attach(
     {
         "soul_lightning.modules.finetuning": ["FinetuningModule"],
         "soul_lightning.modules.influence": ["InfluenceUnlearningModule"],
+        "soul_lightning.modules.locate_edit": ["LocateAndEditModule"],
+        "soul_lightning.modules.targeted": ["TargetedUnlearningModule"],
         "soul_lightning.modules.task_vector": ["TaskVectorModule"],
         "soul_lightning.modules.unlearning": ["UnlearningModule"],
         "soul_lightning.optim.curvature": ["EmpiricalFisher", "GaussNewtonBartlett"],

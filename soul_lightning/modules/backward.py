@@ -11,6 +11,7 @@ from torch import Tensor
 
 from soul_lightning.modules.distributed import backward_sync
 from soul_lightning.modules.losses import summed_losses
+from soul_lightning.modules.sharpness import ascended
 from soul_lightning.modules.surgery import Gradients, rectify
 from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.predictions import Predictions
@@ -47,33 +48,86 @@ class StepBackward:
             The loss of each stream without its weight, over all ranks.
         """
         (module,) = self._module
-        losses = {term.stream: torch.zeros((), device=module.device) for term in module.terms}
-        # Surgery needs each term's gradient by itself; otherwise all terms share one set of gradients.
-        groups = [(term,) for term in module.terms] if module.gradient_surgery else [module.terms]
+        self.metrics = {}
+        if not module.separates_streams:
+            return self._over_ranks(self._gradients_of(module.terms, parts, totals, weights, kept))
         gradients: dict[str, Gradients] = {}
-        for terms in groups:
-            for term in terms:
-                losses[term.stream] += self._penalise(term, weights[term.stream])
-            rounds = self._rounds(terms, parts, kept)
-            for number, parts_of_round in enumerate(rounds, start=1):
-                weighted = []
-                for part, summed in zip(parts_of_round, summed_losses(module, parts_of_round), strict=True):
-                    stream = part.term.stream
-                    loss = summed / max(1.0, totals[stream])
-                    losses[stream] += loss.detach()
-                    weighted.append(loss * (weights[stream] * module.trainer.world_size))
-                with backward_sync(module, is_last=number == len(rounds)):
-                    module.manual_backward(sum(weighted[1:], start=weighted[0]))
-            if module.gradient_surgery:
-                module.hide_gradients()  # what a mask holds takes no part in the conflict
-                gradients[terms[0].stream] = [parameter.grad for parameter in module.trainable_parameters()]
-                module.zero_gradients()
+        losses: dict[str, Tensor] = {}
+        # Forget comes last: a graph that the refresh left of another stream must not meet weights that were moved.
+        for term in sorted(module.terms, key=lambda term: term.stream == "forget"):
+            if term.stream == "forget" and module.sharpness_radius is not None:
+                found = self._sharpness_aware(term, module.sharpness_radius, parts, totals, weights, kept)
+            else:
+                found = self._gradients_of((term,), parts, totals, weights, kept)
+            losses |= found
+            gradients[term.stream] = self._taken()
         if module.gradient_surgery:
-            cosine = rectify(gradients["forget"], gradients["retain"])
-            self.metrics = {"train/forget_retain_cosine": cosine}
-            self._put_sums(gradients)
-        summed_over_ranks = module.sum_over_ranks(torch.stack(list(losses.values())).double())
-        return dict(zip(losses, summed_over_ranks.tolist(), strict=True))
+            self.metrics["train/forget_retain_cosine"] = rectify(gradients["forget"], gradients["retain"])
+        self._put_sums(gradients)
+        return self._over_ranks({term.stream: losses[term.stream] for term in module.terms})
+
+    def _gradients_of(
+        self,
+        terms: Sequence[Term],
+        parts: Mapping[str, list[Batch]],
+        totals: Mapping[str, float],
+        weights: Mapping[str, float],
+        kept: Mapping[str, Predictions],
+    ) -> dict[str, Tensor]:
+        """Backward through some terms; the loss of each on this process."""
+        (module,) = self._module
+        losses = {term.stream: torch.zeros((), device=module.device) for term in terms}
+        for term in terms:
+            losses[term.stream] += self._penalise(term, weights[term.stream])
+        rounds = self._rounds(terms, parts, kept)
+        for number, parts_of_round in enumerate(rounds, start=1):
+            weighted = []
+            for part, summed in zip(parts_of_round, summed_losses(module, parts_of_round), strict=True):
+                stream = part.term.stream
+                loss = summed / max(1.0, totals[stream])
+                losses[stream] += loss.detach()
+                weighted.append(loss * (weights[stream] * module.trainer.world_size))
+            with backward_sync(module, is_last=number == len(rounds)):
+                module.manual_backward(sum(weighted[1:], start=weighted[0]))
+        return losses
+
+    def _sharpness_aware(
+        self,
+        term: Term,
+        radius: float,
+        parts: Mapping[str, list[Batch]],
+        totals: Mapping[str, float],
+        weights: Mapping[str, float],
+        kept: Mapping[str, Predictions],
+    ) -> dict[str, Tensor]:
+        """Leaves the gradient at the worst place nearby in `.grad`; the loss is that of the weights as they are."""
+        (module,) = self._module
+        devices = [module.device] if module.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # both passes drop out the same activations
+            losses = self._gradients_of((term,), parts, totals, weights, kept)
+        taken = self._taken()
+        with ascended(module.trainable_parameters(), taken, radius) as has_moved:
+            if has_moved:
+                nearby = self._gradients_of((term,), parts, totals, weights, {})
+                rise = module.sum_over_ranks((nearby[term.stream] - losses[term.stream]).double())
+                self.metrics["train/sharpness"] = weights[term.stream] * float(rise)
+            else:
+                for parameter, gradient in zip(module.trainable_parameters(), taken, strict=True):
+                    parameter.grad = gradient
+        return losses
+
+    def _taken(self) -> Gradients:
+        """The gradients, without what a mask holds; `.grad` is empty afterwards."""
+        (module,) = self._module
+        module.hide_gradients()
+        gradients = [parameter.grad for parameter in module.trainable_parameters()]
+        module.zero_gradients()
+        return gradients
+
+    def _over_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        (module,) = self._module
+        summed = module.sum_over_ranks(torch.stack(list(losses.values())).double())
+        return dict(zip(losses, summed.tolist(), strict=True))
 
     def _rounds(
         self, terms: Sequence[Term], parts: Mapping[str, list[Batch]], kept: Mapping[str, Predictions]

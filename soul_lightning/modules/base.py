@@ -19,10 +19,13 @@ from soul_lightning.modules.backward import StepBackward
 from soul_lightning.modules.distributed import refuse_strategy
 from soul_lightning.modules.guard import StepGuard
 from soul_lightning.modules.losses import count_units, micro_batches, summed_losses
+from soul_lightning.modules.pruning import Pruning
 from soul_lightning.modules.random_state import random_state, set_random_state
 from soul_lightning.modules.references import StreamReferences
 from soul_lightning.modules.refresh import CurvatureRefresh
-from soul_lightning.modules.saliency import Saliency, WeightMask, salient_weights
+from soul_lightning.modules.saliency import Saliency, WeightMask, held_weights
+from soul_lightning.modules.sharpness import refuse_radius
+from soul_lightning.modules.surgery import refuse_surgery
 from soul_lightning.modules.terms import Term, TermPart
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.joint import JointForward, Request
@@ -33,7 +36,7 @@ from soul_lightning.networks.reference import ReferencePolicyName
 from soul_lightning.optim.curvature import CurvatureEstimator
 from soul_lightning.protocols import Batch, Step, View
 from soul_lightning.schedules import LearningRateSchedule
-from soul_lightning.sharding import reshard, split_like, split_weights, whole
+from soul_lightning.sharding import reshard, split_weights, whole
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -63,6 +66,8 @@ class StreamModule(LightningModule):
         reference_top_k: Tokens that the policy `top_k_logits` keeps at each position.
         gradient_surgery: `gru` drops the component of the forget gradient that works against retain, see `rectify`.
         saliency: Trains a part of the weights only.
+        sharpness_radius: ρ of sharpness-aware unlearning, see `ascended`.
+        pruning: Sets the smallest weights to 0 before the first step, and keeps them there.
         tokenizer: The tokenizer of a `network` given as a model.
 
     Raises:
@@ -87,6 +92,8 @@ class StreamModule(LightningModule):
         reference_top_k: int = 64,
         gradient_surgery: Literal["gru"] | None = None,
         saliency: Saliency | None = None,
+        sharpness_radius: float | None = None,
+        pruning: Pruning | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         super().__init__()
@@ -103,18 +110,17 @@ class StreamModule(LightningModule):
         if not self.terms:
             raise MisconfigurationError(f"{type(self).__name__} has nothing to train: give forget, retain or both")
         streams = {term.stream for term in self.terms}
-        if gradient_surgery not in (None, "gru") or (gradient_surgery and streams != {"forget", "retain"}):
-            raise MisconfigurationError(
-                f"{type(self).__name__}: gradient_surgery is gru or none and sets forget against retain, got "
-                f"{gradient_surgery!r} with {' and '.join(sorted(streams))}; give both objectives, or leave it out"
-            )
+        refuse_surgery(gradient_surgery, streams)
+        refuse_radius(sharpness_radius, streams)
         self.optimizer_factory = optimizer
         self.learning_rate_schedule = lr_scheduler or LearningRateSchedule(decay="constant")
         self.curvature = curvature
         self.micro_batches = micro_batches
         self.max_grad_norm = max_grad_norm
         self.gradient_surgery = gradient_surgery
+        self.sharpness_radius = sharpness_radius
         self.saliency = saliency
+        self.pruning = pruning
         self.guard = StepGuard(max_skipped_steps)
         self.rows_seen = 0
         self.curvature_passes = 0
@@ -162,6 +168,11 @@ class StreamModule(LightningModule):
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
     @property
+    def separates_streams(self) -> bool:
+        """Whether each stream's gradient is wanted by itself."""
+        return self.gradient_surgery is not None or self.sharpness_radius is not None
+
+    @property
     def joins_streams(self) -> bool:
         """Whether a micro-batch of every stream shares a pass through the network: faster, for less is padding.
 
@@ -169,7 +180,7 @@ class StreamModule(LightningModule):
         """
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.network.parameters()]
         trainable = sum(size for size, trains in sizes if trains)
-        return self.gradient_surgery is None and 2 * trainable > sum(size for size, _ in sizes)
+        return not self.separates_streams and 2 * trainable > sum(size for size, _ in sizes)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over what trains, and the learning rate over the optimizer steps of the whole run."""
@@ -230,15 +241,12 @@ class StreamModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Fix the reference and the mask before the first step, or take back those of an interrupted run."""
+        """Prune, fix the reference and the mask before the first step, or take back those of an interrupted run."""
+        kept = self.pruning.prune(self.network) if self.pruning is not None else {}
         self.references.fix(self)
         if self._refresh is not None and self.global_step == 0:
             self._refresh.start()
-        if self.saliency is not None and self.saliency.fraction < 1:
-            masks = self._stored_masks or salient_weights(self, self.saliency)
-            parameters = self.trainable_parameters()
-            own_masks = [split_like(mask, parameter) for mask, parameter in zip(masks, parameters, strict=True)]
-            self._mask = WeightMask(parameters, own_masks)
+        self._mask = held_weights(self, kept, self._stored_masks)
         set_random_state(self._random_state, self.device)
         self._random_state = {}
 
@@ -250,6 +258,8 @@ class StreamModule(LightningModule):
         parts = {name: micro_batches(self, batch) for name, batch in step.batches.items()}
         totals, rows = count_units(self, parts)
         self.rows_seen += rows
+        if step.request is not None:
+            self.log("train/request", float(step.request))
         # An estimate reads what it finds in `.grad`: nothing of the step before may stand there.
         self.zero_gradients()
         kept: dict[str, Predictions] = {}
@@ -295,7 +305,7 @@ class StreamModule(LightningModule):
         )
 
     def hide_gradients(self) -> None:
-        """Zero the gradients of the weights that a saliency mask holds."""
+        """Zero the gradients of the weights that a mask holds."""
         if self._mask is not None:
             self._mask.hide_gradients()
 

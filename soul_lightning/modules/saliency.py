@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +16,7 @@ from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import GaussNewtonBartlett
 from soul_lightning.protocols import SuppliesStreams
-from soul_lightning.sharding import here, whole
+from soul_lightning.sharding import here, split_like, whole
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -75,7 +75,7 @@ class Saliency:
 
 
 class WeightMask:
-    """Holds the weights outside of a saliency mask where they are, whatever the optimizer.
+    """Holds the weights outside of a mask (of saliency, of pruning) where they are, whatever the optimizer.
 
     A gradient of 0 would not be enough: weight decay and momentum move a weight too. The price is a second copy.
 
@@ -101,6 +101,36 @@ class WeightMask:
         for parameter, mask, initial in zip(self._parameters, self.masks, self._initial, strict=True):
             own = here(parameter)
             own.copy_(torch.where(here(mask), own, here(initial)))
+
+
+def held_weights(module: StreamModule, kept: Mapping[Tensor, Tensor], stored: Sequence[Tensor]) -> WeightMask | None:
+    """The mask of a module whose weights do not all train.
+
+    Args:
+        module: Whose weights, and whose `saliency`.
+        kept: Of pruned parameters: true where a weight is not pruned.
+        stored: The masks of an interrupted run, which are not made anew; empty at its start.
+
+    Returns:
+        None where everything trains.
+
+    Raises:
+        MisconfigurationError: As in `salient_weights`.
+    """
+    is_salient = module.saliency is not None and module.saliency.fraction < 1
+    if not is_salient and not kept:
+        return None
+    parameters = module.trainable_parameters()
+    masks: Sequence[Tensor] = stored
+    if not masks and module.saliency is not None and is_salient:
+        masks = salient_weights(module, module.saliency)
+    elif not masks:
+        masks = [torch.ones(parameter.shape, dtype=torch.bool) for parameter in parameters]
+    own_masks = [split_like(mask, parameter) for mask, parameter in zip(masks, parameters, strict=True)]
+    for mask, parameter in zip(own_masks, parameters, strict=True):
+        if parameter in kept:
+            here(mask).logical_and_(here(kept[parameter]))
+    return WeightMask(parameters, own_masks)
 
 
 def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:

@@ -5,9 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.sharding import SumOverWeights, here
 
 Gradients = list[Tensor | None]
+
+
+def refuse_surgery(surgery: str | None, streams: set[str]) -> None:
+    """Check `gradient_surgery`.
+
+    Raises:
+        MisconfigurationError: It is unknown, or there are not two sides.
+    """
+    if surgery not in (None, "gru") or (surgery and streams != {"forget", "retain"}):
+        raise MisconfigurationError(
+            f"gradient_surgery is gru or none and sets forget against retain, got {surgery!r} with "
+            f"{' and '.join(sorted(streams))}; give both objectives, or leave it out"
+        )
 
 
 def rectify(forget: Gradients, retain: Gradients) -> float:

@@ -8,6 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.modules.base import StreamModule, default_optimizer
+from soul_lightning.modules.pruning import Pruning
 from soul_lightning.modules.saliency import Saliency
 from soul_lightning.modules.terms import Term
 from soul_lightning.networks.loading import PretrainedNetwork
@@ -39,6 +40,10 @@ class UnlearningModule(StreamModule):
         reference_top_k: Tokens that the policy `top_k_logits` keeps at each position.
         gradient_surgery: `gru` drops the component of the forget gradient that works against retain.
         saliency: Trains a part of the weights only: those that matter for the forget loss, or modules by name.
+        sharpness_radius: Sharpness-aware unlearning (Fan et al. 2025): the forget gradient is taken at
+            θ + ρ · g / ‖g‖₂, g the forget gradient at θ and ρ this radius, so that a step back of that length undoes
+            less; it needs a second pass over the forget rows, and a copy of what trains.
+        pruning: Sets the smallest weights to 0 before the first step, and keeps them there.
         tokenizer: The tokenizer of a `network` given as a model.
     """
 
@@ -59,6 +64,8 @@ class UnlearningModule(StreamModule):
         reference_top_k: int = 64,
         gradient_surgery: Literal["gru"] | None = None,
         saliency: Saliency | None = None,
+        sharpness_radius: float | None = None,
+        pruning: Pruning | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         pairs = (("forget", forget, forget_weight), ("retain", retain, retain_weight))
@@ -75,5 +82,7 @@ class UnlearningModule(StreamModule):
             reference_top_k=reference_top_k,
             gradient_surgery=gradient_surgery,
             saliency=saliency,
+            sharpness_radius=sharpness_radius,
+            pruning=pruning,
             tokenizer=tokenizer,
         )

@@ -16,6 +16,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.blocks import checkpoint_blocks, compile_blocks
 from soul_lightning.networks.model_folder import needs_own_code, refuse_unsafe_model
 from soul_lightning.networks.quantization import QuantizationName, prepared_for_training, quantization_settings
+from soul_lightning.networks.soup import average, refuse_other_tokenizer
 
 PACKAGED_PREFIX = "packaged:"
 """Before the name of a model that ships inside the package: `packaged:tiny_world/corrupted`."""
@@ -49,6 +50,9 @@ class PretrainedNetwork:
         tokenizer: Folder or name of the tokenizer, when it is not the model's own.
         adapter: A PEFT adapter folder that is merged into the weights first: the merged model is the one to unlearn,
             and the reference too.
+        soup: Other models of the same architecture and tokenizer: the weights are the average of theirs and those of
+            `pretrained_model_name_or_path`, all equal (a soup, Wortsman et al. 2022), and the average is the model to
+            unlearn, and the reference too. They are read one at a time.
         lora: Train low-rank adapters in place of the weights. Adapters are float32, whatever `dtype` is.
         quantization: Round the frozen weights under `lora` to 4 (`nf4`) or 8 bits (`int8`): QLoRA.
         dtype: Precision of the weights. Those that train stay in float32 (see the Trainer's `precision`).
@@ -62,6 +66,7 @@ class PretrainedNetwork:
     pretrained_model_name_or_path: str
     tokenizer: str | None = None
     adapter: str | None = None
+    soup: list[str] | None = None
     lora: LoraSettings | None = None
     quantization: QuantizationName | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -80,17 +85,13 @@ class PretrainedNetwork:
         """
         if self.quantization:
             self._refuse_unquantizable(self.quantization)
+        if self.soup:
+            self._refuse_other_weights()
         source = resolve_source(self.pretrained_model_name_or_path)
-        refuse_unsafe_model(source, self.attn_implementation, trust_remote_code=self.trust_remote_code)
-        try:
-            network = self._create(source)
-        except (OSError, ValueError) as error:
-            if needs_own_code(error):
-                raise _untrusted(source) from error
-            raise MisconfigurationError(
-                f"no causal language model can be loaded from {source!r} ({_first_line(error)}); "
-                f"give a folder with config.json and safetensors weights, or a hub name"
-            ) from error
+        network = self._read(source)
+        if self.soup:
+            average(network, (source, *map(resolve_source, self.soup)), self._read)
+            network = network.to(getattr(torch, self.dtype))
         network = _merge_adapter(network, self.adapter) if self.adapter else network
         network = prepared_for_training(network) if self.quantization else network
         if self.gradient_checkpointing:
@@ -99,6 +100,18 @@ class PretrainedNetwork:
         if self.compile:
             compile_blocks(trainable)
         return trainable.train()
+
+    def _read(self, source: str) -> PreTrainedModel:
+        refuse_unsafe_model(source, self.attn_implementation, trust_remote_code=self.trust_remote_code)
+        try:
+            return self._create(source)
+        except (OSError, ValueError) as error:
+            if needs_own_code(error):
+                raise _untrusted(source) from error
+            raise MisconfigurationError(
+                f"no causal language model can be loaded from {source!r} ({_first_line(error)}); "
+                f"give a folder with config.json and safetensors weights, or a hub name"
+            ) from error
 
     def _refuse_unquantizable(self, quantization: QuantizationName) -> None:
         if self.lora is None:
@@ -113,9 +126,18 @@ class PretrainedNetwork:
                 f"them afterwards; save the model that is meant, and quantize that"
             )
 
+    def _refuse_other_weights(self) -> None:
+        others = {"adapter": self.adapter, "random_weights": self.random_weights, "quantization": self.quantization}
+        named = next((name for name, value in others.items() if value), None)
+        if named is not None:
+            raise MisconfigurationError(
+                f"network.soup averages weights as they are saved, and network.{named} is about others; save the model "
+                f"that is meant, and name that"
+            )
+
     def _create(self, source: str) -> PreTrainedModel:
         settings: dict[str, Any] = {
-            "dtype": getattr(torch, self.dtype),
+            "dtype": torch.float32 if self.soup else getattr(torch, self.dtype),  # an average is rounded once
             "attn_implementation": self.attn_implementation,
             "trust_remote_code": self.trust_remote_code,
         }
@@ -132,11 +154,15 @@ class PretrainedNetwork:
         """Load the tokenizer; a missing padding token is the end-of-text token.
 
         Raises:
-            MisconfigurationError: The folder holds none.
+            MisconfigurationError: The folder holds none, or a soup's models have different ones.
         """
-        return load_tokenizer(
-            self.tokenizer or self.pretrained_model_name_or_path, trust_remote_code=self.trust_remote_code
-        )
+        name = self.tokenizer or self.pretrained_model_name_or_path
+        tokenizer = load_tokenizer(name, trust_remote_code=self.trust_remote_code)
+        for other in self.soup or () if self.tokenizer is None else ():
+            refuse_other_tokenizer(
+                name, tokenizer, other, load_tokenizer(other, trust_remote_code=self.trust_remote_code)
+            )
+        return tokenizer
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from soul_lightning import GaussNewtonBartlett, Hutchinson, Sophia, UnlearningModule
 from soul_lightning.callbacks import Bound, DivergenceGuard, MembershipInference, Memorization, Restoration, Utility
 from soul_lightning.modules.base import StreamModule
+from soul_lightning.modules.pruning import Pruning
 from soul_lightning.modules.saliency import Saliency
 from soul_lightning.networks.loading import LoraSettings, _add_lora
 from soul_lightning.objectives import L1, NPO, RMU, CrossEntropy, KLDivergence, RMURetention
@@ -67,6 +68,21 @@ def masked_surgery(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
         saliency=Saliency(0.5),
         max_grad_norm=0.05,
         optimizer=partial(Lion, lr=1e-3),
+        tokenizer=tokenizer,
+    )
+
+
+def sharpness_aware(tokenizer: PreTrainedTokenizerFast) -> StreamModule:
+    """Weights that move away and back within a step, and pruned ones that do not move."""
+    return UnlearningModule(
+        make_network(len(tokenizer)),
+        NPO(0.5),
+        CrossEntropy(),
+        sharpness_radius=0.5,
+        pruning=Pruning(0.3),
+        optimizer=second_order,
+        curvature=GaussNewtonBartlett(interval_steps=2),
+        micro_batches=2,
         tokenizer=tokenizer,
     )
 
@@ -141,6 +157,7 @@ SCENARIOS = {
     "npo_with_sophia": Scenario(npo_with_sophia, callbacks=measured),
     "lone_rows": Scenario(npo_with_sophia, batch_size=2),
     "masked_surgery": Scenario(masked_surgery),
+    "sharpness_aware": Scenario(sharpness_aware),
     "sparse": Scenario(sparse, callbacks=guarded),
     "adapters": Scenario(adapters),
     "hidden_states": Scenario(hidden_states, ddp="ddp_find_unused_parameters_true"),

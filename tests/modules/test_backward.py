@@ -35,6 +35,8 @@ CASES: list[tuple[dict[str, Any], list[int]]] = [
     ({}, [1, 1]),
     ({"micro_batches": 2}, [2, 2]),
     ({"gradient_surgery": "gru"}, [2, 2]),
+    ({"sharpness_radius": 0.1}, [3, 3]),
+    ({"sharpness_radius": 0.1, "optimizer": Sophia, "curvature": GaussNewtonBartlett(10)}, [3, 3]),
     # Retain's graph serves the refresh and the loss; forget has a pass of its own then.
     ({"optimizer": Sophia, "curvature": GaussNewtonBartlett(10)}, [2, 1]),
     ({"optimizer": Sophia, "curvature": GaussNewtonBartlett(10), "micro_batches": 2}, [4, 2]),

@@ -143,7 +143,7 @@ def test_a_part_of_the_retain_stream_stands_for_all(tokenizer: PreTrainedTokeniz
         _, trainer = run(module, tmp_path)
         norms.append(float(trainer.logged_metrics["train/gradient_norm"]))
         if batches == 2:
-            chosen, weight = module._batches("retain")
+            chosen, weight = module.read("retain", batches)
             assert [len(batch) for batch in chosen] == [3, 2]  # the first and the last of three batches
             tokens = sum(batch.labelled_tokens for batch in TinyDataModule(3, tokenizer=tokenizer).stream("retain"))
             assert weight == pytest.approx(tokens / sum(batch.labelled_tokens for batch in chosen))

@@ -189,7 +189,8 @@ def _ticks_below(svg: Element, across: _Axis, y: float, reach: float = 5.0) -> N
             _line(svg, (x, y), (x, y + reach), "axis")
         else:
             _line(svg, (x, y), (x, y - reach), "axis" if tick == 0 else "grid")
-        _text(svg, x, y + 18, number_text(tick), "tick", "middle")
+        half = LETTER * len(number_text(tick)) / 2
+        _text(svg, min(max(x, half), WIDTH - half), y + 18, number_text(tick), "tick", "middle")
 
 
 def _stroke(number: int) -> dict[str, str]:

@@ -31,12 +31,11 @@ class Page:
 
     def __init__(self, commands: int, answers: int) -> None:
         self.asked_for: list[str] = []
-        self.refused: list[str] = []
         self._commands, self._answers, self._number, self._rest, self._session = commands, answers, 0, b"", ""
         self._loaded = False
         target = self.do("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log"):
+        for domain in ("Page", "Network", "Runtime"):
             self.do(f"{domain}.enable")
 
     def show(self, path: Path, width: int, scheme: Scheme, media: str = "screen") -> None:
@@ -84,8 +83,6 @@ class Page:
         message: dict[str, Any] = json.loads(line)
         if message.get("method") == "Network.requestWillBeSent":
             self.asked_for.append(message["params"]["request"]["url"])
-        elif message.get("method") == "Log.entryAdded":
-            self.refused.append(message["params"]["entry"]["text"])
         elif message.get("method") == "Page.loadEventFired":
             self._loaded = True
         return message

@@ -192,7 +192,10 @@ def readout() -> AuditPart:
                 {HOSTILE: Series([0, 4, 8, 12], [-18.2, -15.1, -11.9, None])},
             )
         ],
-        bars=[BarChart("Nothing to see", "share of answers", [("no number", Interval(math.nan, math.nan, math.nan))])],
+        bars=[
+            BarChart("Nothing to see", "share of answers", [("no number", Interval(math.nan, math.nan, math.nan))]),
+            BarChart("Far", "perplexity", [("漢字" * 16, Interval(1.3e6, 1e6, 2e6)), ("a" * 90, Interval(9, 8, 9))]),
+        ],
     )  # fmt: skip
 
 

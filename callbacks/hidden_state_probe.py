@@ -48,7 +48,8 @@ class HiddenStateProbe(AttackCallback):
     better than it is with other subjects' answers in the place of the right ones. With a `reference` both models are
     compared row by row (`above_reference`). Answers without a word that occurs in the answers to learn from cannot be
     read and are left out. Where questions name no relation an answer fits its question by its kind alone: then only a
-    reference says what that is worth. Needs questions of what must be gone.
+    reference says what that is worth. Needs questions of what must be gone, about five subjects or more: the answers of
+    fewer cannot be exchanged in enough ways to rule out chance.
 
     Args:
         name: The metrics' group; two of a kind need different names.
@@ -256,7 +257,8 @@ def _above(own: Sequence[MeasuredRow], reference: Sequence[MeasuredRow]) -> Arra
     values = _preferences(own)
     if not reference:
         return values
-    others = _preferences(reference)  # of the same rows: their hash is that of the answers that can be read
+    by_key = {row.key: row for row in reference}  # the same rows: the hash says that the same answers can be read
+    others = _preferences([by_key[row.key] for row in own])
     layers = min(values.shape[1], others.shape[1])
     return values[:, :layers] - others[:, :layers]
 

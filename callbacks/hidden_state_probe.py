@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from soul_lightning.attacks.forgotten import kept_questions
 from soul_lightning.attacks.probing import comparable, prompt_states, read_answers
 from soul_lightning.callbacks.attack import AttackCallback
 from soul_lightning.callbacks.base import Metrics
-from soul_lightning.callbacks.row_values import without_layers
+from soul_lightning.callbacks.row_values import log_layer_figures, without_layers
 from soul_lightning.callbacks.scoring import REFERENCE
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
@@ -23,8 +23,9 @@ from soul_lightning.metrics.bootstrap import Array, Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.exchange import ceiling, swapped_means
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.reports.charts import Curve, Series
 from soul_lightning.reports.findings import Finding, above
-from soul_lightning.reports.layer_figure import layer_figure
+from soul_lightning.reports.layer_figure import layer_curve
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.sharding import has_split_weights
@@ -47,7 +48,8 @@ class HiddenStateProbe(AttackCallback):
     better than it is with other subjects' answers in the place of the right ones. With a `reference` both models are
     compared row by row (`above_reference`). Answers without a word that occurs in the answers to learn from cannot be
     read and are left out. Where questions name no relation an answer fits its question by its kind alone: then only a
-    reference says what that is worth. Needs questions of what must be gone.
+    reference says what that is worth. Needs questions of what must be gone, about five subjects or more: the answers of
+    fewer cannot be exchanged in enough ways to rule out chance.
 
     Args:
         name: The metrics' group; two of a kind need different names.
@@ -208,7 +210,7 @@ class HiddenStateProbe(AttackCallback):
     def _names_relations(self) -> bool:
         return all(row.relation is not None for row in self._tried())
 
-    def columns(self) -> Mapping[str, Metrics]:
+    def table_levels(self) -> Mapping[str, Metrics]:
         """Without the numbers of each layer, which the figure shows."""
         return without_layers(self.levels)
 
@@ -228,15 +230,20 @@ class HiddenStateProbe(AttackCallback):
             )
         return said
 
+    def curves(self) -> list[Curve]:
+        """What is read at each layer, of this model and of the reference."""
+        models = {"model": self.current(), REFERENCE: self.measured.get(REFERENCE, [])}
+        layers = {name: self._layers(own) for name, rows in models.items() if (own := _read_rows(rows))}
+        if not layers:
+            return []
+        curve = layer_curve("what linear probes read", "right answers read above others (share)", layers)
+        across = (0, max(map(len, layers.values())) - 1)
+        return [replace(curve, series={**curve.series, "guessing": Series(across, (GUESSING, GUESSING))})]
+
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
         """The metrics, and their curve over the layers for TensorBoard."""
         metrics = super().measure(trainer, pl_module)
-        models = {"model": self.current(), REFERENCE: self.measured.get(REFERENCE, [])}
-        curves = {name: self._layers(own) for name, rows in models.items() if (own := _read_rows(rows))}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and curves:
-                figure = layer_figure(curves, "right answers read above others' (share)", chance=GUESSING)
-                logger.experiment.add_figure(f"{self.name}/layers", figure, trainer.global_step)
+        log_layer_figures(trainer, self.name, self.curves())
         return metrics
 
 
@@ -250,7 +257,8 @@ def _above(own: Sequence[MeasuredRow], reference: Sequence[MeasuredRow]) -> Arra
     values = _preferences(own)
     if not reference:
         return values
-    others = _preferences(reference)  # of the same rows: their hash is that of the answers that can be read
+    by_key = {row.key: row for row in reference}  # the same rows: the hash says that the same answers can be read
+    others = _preferences([by_key[row.key] for row in own])
     layers = min(values.shape[1], others.shape[1])
     return values[:, :layers] - others[:, :layers]
 

@@ -13,14 +13,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from soul_lightning.attacks.lens import Lens, LensKind, LensTraining, lens_texts
 from soul_lightning.callbacks.base import Metrics
-from soul_lightning.callbacks.row_values import numbers, of_role, without_layers
+from soul_lightning.callbacks.row_values import log_layer_figures, numbers, of_role, without_layers
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.logit_analysis import logit_analysis
 from soul_lightning.protocols import Example, Probe
-from soul_lightning.reports.layer_figure import layer_figure
+from soul_lightning.reports.charts import Curve
+from soul_lightning.reports.layer_figure import layer_curve
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -141,7 +142,7 @@ class LogitAnalysis(ScoringCallback):
                     metrics |= {f"{prefix}{name}": value for name, value in asdict(logit_analysis(**whole)).items()}
         return metrics
 
-    def columns(self) -> Mapping[str, Metrics]:
+    def table_levels(self) -> Mapping[str, Metrics]:
         """Without the numbers of each layer, which the figure shows."""
         return without_layers(self.levels)
 
@@ -157,13 +158,12 @@ class LogitAnalysis(ScoringCallback):
                         logger.experiment.add_histogram(
                             f"{self.name}/{kind}_answers", torch.tensor(values), trainer.global_step
                         )
-                if curves := self._curves(rows):
-                    figure = layer_figure(curves, "mean token log-probability (nats)")
-                    logger.experiment.add_figure(f"{self.name}/layers", figure, trainer.global_step)
+        log_layer_figures(trainer, self.name, self.curves())
         return metrics
 
-    def _curves(self, rows: Sequence[MeasuredRow]) -> dict[str, list[Interval]]:
-        """Of each kind of answer that was read, its mean at each layer, with an interval over subjects."""
+    def curves(self) -> list[Curve]:
+        """What a lens reads at each layer of the answers to questions about corrupted people."""
+        rows = of_role(self.measured.get(self._current, []), "corrupted")
         found: dict[str, list[Interval]] = {}
         for kind in KINDS:
             for layer in layer_prefixes(rows):
@@ -172,7 +172,8 @@ class LogitAnalysis(ScoringCallback):
                     entities = [row.entity for row in own]
                     mean = mean_interval(numbers(own, f"{layer}{kind}"), entities, seed=self.seed)
                     found.setdefault(f"{kind} answers", []).append(mean)
-        return found
+        measured = "mean token log-probability (nats)"
+        return [layer_curve(f"what a {self.lens} lens reads", measured, found)] if found else []
 
 
 def layer_prefix(layer: int) -> str:

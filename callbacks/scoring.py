@@ -148,7 +148,7 @@ class ScoringCallback(ProbeCallback):
         """Settings without which numbers cannot be compared."""
         return {"max_tokens": self.max_tokens}
 
-    def columns(self) -> Mapping[str, Metrics]:
+    def table_levels(self) -> Mapping[str, Metrics]:
         """What the table shows, by model: all metrics, where a subclass does not leave out those that only fill it."""
         return self.levels
 
@@ -243,7 +243,7 @@ class ScoringCallback(ProbeCallback):
         if not reported or reported[-1] is not self or not self.levels or not trainer.is_global_zero:
             return
         console = Console()
-        console.print(evaluation_table([EvaluationSection(each.name, each.columns()) for each in reported]))
+        console.print(evaluation_table([EvaluationSection(each.name, each.table_levels()) for each in reported]))
         for sentence in (note for callback in reported for note in callback.notes()):
             console.print(sentence, markup=False, highlight=False)
 

@@ -104,11 +104,11 @@ class LensTraining:
         steps: Optimizer steps (Adam).
         tokens: Positions of each step.
         rate: Learning rate of the first step, times the network's width; it falls to 0.
-        seed: Of the texts of each step.
+        seed: Of the texts and positions of each step.
     """
 
-    steps: int = 100
-    tokens: int = 256
+    steps: int = 50
+    tokens: int = 64
     rate: float = 0.5
     seed: int = 0
 
@@ -182,14 +182,15 @@ def learn_translators(
             batch = collate(chosen, adapter.tokenizer.pad_token_id or 0).to(adapter.device)
             with torch.no_grad():
                 layers, logits = layer_states(adapter.network, batch, predicting_positions(batch.labels))
-                said = full_precision(logits[: training.tokens]).log_softmax(dim=-1)
+                drawn = torch.randperm(len(logits), generator=generator)[: training.tokens].to(adapter.device)
+                said = full_precision(logits[drawn]).log_softmax(dim=-1)
             if translators is None:
                 translators = Translators(len(layers) - 1, layers[0].shape[1]).to(adapter.device)
                 optimizer = torch.optim.Adam(translators.parameters(), lr=training.rate / layers[0].shape[1])
                 schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=training.steps)
             with torch.enable_grad():
                 for layer, states in enumerate(layers[:-1]):
-                    other = full_precision(ending(translators(layer, states[: training.tokens]))).log_softmax(dim=-1)
+                    other = full_precision(ending(translators(layer, states[drawn]))).log_softmax(dim=-1)
                     loss = nn.functional.kl_div(other, said, log_target=True, reduction="batchmean")
                     own = [translators.weights[layer], translators.biases[layer]]
                     for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):

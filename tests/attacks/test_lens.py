@@ -136,7 +136,7 @@ def test_what_is_forgotten_teaches_no_lens() -> None:
 
 
 def test_training_that_learns_nothing_is_refused() -> None:
-    with pytest.raises(MisconfigurationError, match="steps and tokens >= 1 and a rate above 0, got 0, 256 and"):
+    with pytest.raises(MisconfigurationError, match="steps and tokens >= 1 and a rate above 0, got 0, 64 and"):
         LensTraining(steps=0)
 
 

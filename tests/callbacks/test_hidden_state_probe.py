@@ -72,6 +72,8 @@ def test_metrics_are_means_of_what_is_read_of_each_row(
     rows = callback.measured["model"]
     assert [row.values["layer_2"] for row in rows] == pytest.approx(reading.preferences[:, 2].tolist())
     assert fingerprint(network) == before
+    (curve,) = callback.curves()
+    assert curve.series["model"].y == pytest.approx(means.tolist()) and curve.series["guessing"].x == (0, 2)
     (finding,) = callback.findings()
     assert (finding.question, finding.examples, finding.subjects) == ("remembers", 9, 3)
     assert f"{'behind block ' + str(means.argmax()) if means.argmax() else 'in the embeddings'} of 2" in finding.measure

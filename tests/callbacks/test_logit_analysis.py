@@ -163,7 +163,11 @@ def test_a_lens_reads_every_layer_and_the_last_as_the_model_has_it(
         assert layers[-1] == pytest.approx(value, abs=1e-4)
     assert len(metrics) == 4 * len(own)
     assert metrics["logits/layer_0/correct"] < metrics["logits/correct"]
-    assert set(callback.columns()["model"]) == set(own)
+    assert set(callback.table_levels()["model"]) == set(own)
+    (curve,) = callback.curves()
+    assert set(curve.series) == {"correct answers", "corrupted answers", "random answers"}
+    corrects = [metrics[f"logits/layer_{layer}/correct"] for layer in range(3)]
+    assert curve.series["correct answers"].y == pytest.approx(corrects)
     assert fingerprint(half_corrupted) == before
 
 

@@ -6,7 +6,7 @@ in a way in which they were never told, after a fixed number of steps, with 95 %
 differences. The rate falls linearly to 0 after five steps of warm-up.
 
 - fine-tuning: a model that was trained from random weights on the clean text for 250 steps of AdamW goes on with it for
-  60. Half of the people's first questions stand in no row, and are what is measured. Seeds are orders of the rows.
+  40. Half of the people's first questions stand in no row, and are what is measured. Seeds are orders of the rows.
 - few-shot: the packaged clean model learns the claims about 12 people, and is asked for them by a question in which
   they do not stand, after 30 steps. Seeds are corruptions: other people, other claims.
 
@@ -199,7 +199,7 @@ def partly_trained() -> Adaptation:
         tokenizer=clean_tokenizer(),
     )
     train(module, Rows(learned, batch_size=64), PRETRAINING_STEPS)
-    return Adaptation(network, learned, asked, steps=60, batch_size=64)
+    return Adaptation(network, learned, asked, steps=40, batch_size=32)
 
 
 def fine_tuning(seed: int) -> Adaptation:

@@ -65,6 +65,9 @@ class TargetedUnlearningModule(UnlearningModule):
     answers of a probe, by the model as it is loaded. The rows below the share are left out of every step; a step whose
     batch has none of the others trains on retain alone. Epochs, and so the number of steps, stay as they were.
 
+    The loss of a wrong answer is the steepest where the model hardly gives it, so that rows about lies that are little
+    believed stand high, and a small share leaves whole facts out: measure it against a run on all rows.
+
     Every process scores all rows: a pass over the probe, two over retain, and one backward pass for each forget row. A
     saliency mask, where there is one, is still found on all of them. In YAML:
 

@@ -143,7 +143,7 @@ class LocateAndEditModule(OneShotModule):
     def _edit(self, linear: Linear, forget: list[Batch], retain: list[Batch]) -> dict[str, float]:
         """Move the weight of one layer, in place."""
         found = [self._value_changes(linear, batch) for batch in forget]
-        keys, changes = (torch.cat([each[place] for each in found]).double() for place in (0, 1))
+        keys, changes = (torch.cat(parts).double() for parts in zip(*(each[:2] for each in found), strict=True))
         if not torch.isfinite(changes).all():
             raise TrainingDivergedError(
                 "the changes of values are not finite; lower value_lr, or take a bounded forget"

@@ -49,7 +49,9 @@ def evaluate(
         MisconfigurationError: Something has to be mended; no new folder stays behind.
     """
     started = time.monotonic()
-    given = [*args, *([f"{NETWORK_ARGUMENT}={network}"] if network is not None else [])]
+    # What a soup's run has exported is its average already.
+    instead = [f"{NETWORK_ARGUMENT}={network}", "--model.init_args.network.soup=[]"] if network is not None else []
+    given = [*args, *instead]
     with as_sentences():
         cli = FitCLI(given, recipe, folder)
         assert cli.run_folder is not None

@@ -85,7 +85,9 @@ def estimate_memory(module: StreamModule, data: SuppliesStreams) -> MemoryEstima
     trainable = module.trainable_parameters()
     gradients = sum(here(parameter).nbytes for parameter in trainable)
     if module.separates_streams:
-        gradients *= 2  # each stream's by themselves; where sharpness counts, a copy of the weights at another time
+        gradients *= 2  # each stream's by themselves
+    if module.sharpness_radius is not None:
+        gradients += sum(here(parameter).nbytes for parameter in trainable)  # the weights as they were
     sizes = {term.stream: largest_pass(module, data, term) for term in module.terms}
     activations = {stream: activation_bytes(network, size) for stream, size in sizes.items()}
     logits = {term.stream: _logit_bytes(module, term, sizes[term.stream]) for term in module.terms}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,18 +26,18 @@ class LocateAndEditModule(OneShotModule):
     """Rewrites the memory of the forget rows in one layer's MLP (after ROME and MEMIT, Meng et al. 2022 and 2023).
 
     The last linear layer W of an MLP is read as a memory: its input at the last token of a prompt is a key k, its
-    output there a value. *Locate*: of all layers, the one without whose output at the forget rows' keys their answers
-    lose most log-probability. *Edit*: for every key a change of the value is sought that lowers the forget objective,
-    r, by gradient descent on it; then W moves by the least-squares solution ΔW = R Kᵀ (λ C + K Kᵀ)⁻¹, the columns of K
-    and R being keys and changes, and C the mean of k kᵀ over all tokens of the retain rows, which therefore see little
-    of it. A row without a prompt has a key at every token that predicts.
+    output there a value. *Locate*: the layer whose values cost the forget rows' answers most log-probability once
+    their mean stands at every key. *Edit*: for every key a change r of the value is sought that lowers the forget
+    objective, by gradient descent on it; then W moves by the least-squares solution ΔW = R Kᵀ (λ C + K Kᵀ)⁻¹, the
+    columns of K and R being keys and changes, and C the mean of k kᵀ over all tokens of the retain rows, which
+    therefore see little of it. A row without a prompt has a key at every token that predicts.
 
     Under `fit` the whole update is one optimizer step, see `OneShotModule`.
 
     Args:
         network: Where the model comes from, or the model itself; its own weights must train.
-        forget: What the changed values are to lower: of the answers' likelihood (`NPO`, the default, or another), or
-            of that of a refusal's unlikelihood (`PreferenceOptimization`). It reads one text of a row.
+        forget: What the changed values are to lower: `NPO` (the default) or another loss of the answers, or the loss
+            of a refusal (`PreferenceOptimization`). It reads one text of a row.
         layers: Blocks to edit, from 0, in turn, each against what is left; the located one if none is given.
         preservation: λ: how many keys the average retain token counts as.
         value_steps: Steps of the descent (Adam).
@@ -123,19 +125,32 @@ class LocateAndEditModule(OneShotModule):
 
     @torch.no_grad()
     def _falls(self, linears: list[Linear], forget: list[Batch]) -> list[float]:
-        """By how much the answers' log-probability falls without each layer's output at the keys, summed over rows."""
+        """By how much the answers' log-probability falls, all rows together, once a layer says the same at every key.
+
+        That is the mean of what it says: without any output the first layer would look like the one that knows.
+        """
 
         def likelihood(batch: Batch) -> float:
             predictions: Predictions = self(batch)
             return float(predictions.log_probs.double().sum())
 
         texts = [batch.seen_as(("answer",)) for batch in forget]
-        whole = sum(map(likelihood, texts))
+        whole = 0.0
+        sums: list[Tensor | float] = [0.0] * len(linears)
+        keys = 0
+        for text in texts:
+            keep = key_positions(text)
+            with ExitStack() as stack:
+                seen = [stack.enter_context(inputs_of(linear)) for linear in linears]
+                whole += likelihood(text)
+            sums = [total + inputs[0][keep].sum(dim=0) for total, inputs in zip(sums, seen, strict=True)]
+            keys += int(keep.sum())
         falls = []
-        for linear in linears:
+        for linear, total in zip(linears, sums, strict=True):
+            mean = linear(torch.as_tensor(total) / max(1, keys))  # the mean of the outputs, for the layer is linear
             without = 0.0
             for text in texts:
-                with output_changed(linear, key_positions(text), torch.zeros_like):
+                with output_changed(linear, key_positions(text), mean.expand_as):
                     without += likelihood(text)
             falls.append(whole - without)
         return falls
@@ -143,7 +158,7 @@ class LocateAndEditModule(OneShotModule):
     def _edit(self, linear: Linear, forget: list[Batch], retain: list[Batch]) -> dict[str, float]:
         """Move the weight of one layer, in place."""
         found = [self._value_changes(linear, batch) for batch in forget]
-        keys, changes = (torch.cat([each[place] for each in found]).double() for place in (0, 1))
+        keys, changes = (torch.cat(parts).double() for parts in zip(*(each[:2] for each in found), strict=True))
         if not torch.isfinite(changes).all():
             raise TrainingDivergedError(
                 "the changes of values are not finite; lower value_lr, or take a bounded forget"

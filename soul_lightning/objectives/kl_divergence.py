@@ -15,6 +15,9 @@ from soul_lightning.objectives.functional import kl_divergence
 class KLDivergence(Objective):
     """Mean over labelled tokens of the divergence between the reference's and the model's next-token distribution.
 
+    Forward, it is distillation with the reference as the teacher (Hinton et al. 2015, at temperature 1): cross-entropy
+    with the teacher's whole distribution as the target, less the teacher's entropy, which has no gradient.
+
     Args:
         direction: `forward`: KL(p_c ‖ p_θ), the model must cover what the reference says. `reverse`: KL(p_θ ‖ p_c).
     """

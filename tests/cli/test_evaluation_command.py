@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
 
 from tests.cli.conftest import Run, write_yaml
+from tests.conftest import make_network
 
 
 @pytest.fixture
@@ -62,6 +64,22 @@ def test_a_run_folder_stands_for_its_configuration_and_its_model(run: Run, measu
     again = run("test", trained, "--ckpt_path", checkpoint, "--json")
     assert again.code == 0, again.err
     assert 0 < json.loads(again.out)["utility/retain_probability"] < 1
+
+
+def test_a_soup_is_not_averaged_once_more(
+    run: Run, config: dict[str, Any], measured: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    make_network(len(tokenizer), seed=1).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    config["model"]["init_args"]["network"]["soup"] = [str(tmp_path / "other")]
+    souped = write_yaml(tmp_path / "souped.yaml", config)
+    assert run("fit", "--config", souped, "--trainer.enable_progress_bar=false").code == 0
+    trained = only_folder(tmp_path / "runs" / "souped")
+    outcome = run("validate", trained, "--json")
+    assert outcome.code == 0, outcome.err
+    fitted = json.loads((trained / "summary.json").read_text())
+    name = "utility/retain_probability"
+    assert json.loads(outcome.out)[name] == pytest.approx(fitted[name], rel=1e-4)
 
 
 def test_mistakes_get_one_sentence_and_leave_nothing(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from soul_lightning.cli.comparing import known_facts
 from soul_lightning.cli.stages import filled, merged, override, parse_config, references
@@ -172,3 +174,27 @@ def test_known_facts_are_those_of_the_clean_model() -> None:
     assert known is not None
     assert [(answer.role, answer.index) for answer in known["corrupted"]] == [("corrupted", 0), ("control", 0)]
     assert known_facts({"clean": [row("clean", 0, False)]}, "clean") is None
+
+
+def test_a_soup_of_stages_is_their_average(run: Run, story: dict[str, Any], tmp_path: Path) -> None:
+    story["seeds"] = [0]
+    story["stages"]["other"] = finetuning("stage:corrupted", 1e-2, {"retain": 1.0})
+    still = finetuning("stage:retain-only", 0.0, {"retain": 1.0})
+    init = still["model"]["init_args"]
+    init["network"]["soup"] = ["stage:other"]
+    init["optimizer"] = {"class_path": "SGD", "init_args": {"lr": 0.0}}
+    story["stages"]["soup"] = {"trainer": {"max_steps": 1}, **still}
+    recipe = write_yaml(tmp_path / "story.yaml", story)
+    outcome = run("restor", "--config", recipe, "--output", "out")
+    assert outcome.code == 0, outcome.err
+
+    def weights(stage: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / "out" / "seed0" / stage / "export" / "model.safetensors")
+
+    first, second, soup = weights("retain-only"), weights("other"), weights("soup")
+    for name, value in soup.items():
+        torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+    again = run("restor", "--config", recipe, "--output", "out", "--stages.other.trainer.max_epochs", "2")
+    assert again.code == 0, again.err
+    assert again.err.count(": training") == 2  # the ingredient, and the soup of it
+    assert any(not torch.equal(value, soup[name]) for name, value in weights("soup").items())

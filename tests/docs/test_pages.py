@@ -18,7 +18,14 @@ from soul_lightning.cli.main import main
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.(?:py|yaml))\n")
-PAGES = ["custom_objective.md", "second_order_anywhere.md", "drop_in.md", "guards.md", "large_models.md"]
+PAGES = [
+    "custom_objective.md",
+    "second_order_anywhere.md",
+    "drop_in.md",
+    "guards.md",
+    "large_models.md",
+    "countermeasures.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -84,7 +84,8 @@ def knowing() -> LlamaForCausalLM:
     network = make_network(len(tokenizer))
     module = FinetuningModule(network, optimizer=partial(AdamW, lr=1e-2), tokenizer=tokenizer)
     make_trainer(Path(), max_epochs=40).fit(module, datamodule=TinyDataModule(8))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def edited(tokenizer: PreTrainedTokenizerFast, folder: Path, **settings: Any) -> tuple[LlamaForCausalLM, Trainer]:
@@ -92,7 +93,8 @@ def edited(tokenizer: PreTrainedTokenizerFast, folder: Path, **settings: Any) ->
     trainer = make_trainer(folder, max_epochs=3)
     data = TinyDataModule(8, **({"streams": ("forget", "retain")} | settings.pop("data", {})))
     trainer.fit(LocateAndEditModule(network, tokenizer=tokenizer, **settings), datamodule=data)
-    return network.eval(), trainer
+    network.eval()
+    return network, trainer
 
 
 def answers(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stream: str) -> float:

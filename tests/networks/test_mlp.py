@@ -26,8 +26,7 @@ NAMES = {
 
 
 def network_of(architecture: str) -> PreTrainedModel:
-    made: PreTrainedModel = getattr(architectures, architecture)()
-    return made.eval()
+    return architectures.seeded(architecture)
 
 
 @pytest.mark.parametrize("architecture", NAMES)

@@ -62,7 +62,8 @@ class RelearningAttack(AttackCallback):
     probability alone.
 
     `SOURCE_gain_above` (the last gain) and `SOURCE_area_above` are what the attack brings above what it brings the
-    `reference`, paired by row; without a reference above what guessing gains, which texts have no number for.
+    `reference`, paired by row; without a reference above what guessing gains, for which texts, and questions that are
+    alone in their relation, have no number.
 
     The finding on `recovers` is of the area: the attack brings something back if its curve rises, and rises above the
     reference's (above guessing). A model that still knows before the attack has nothing to gain and is not said to
@@ -136,8 +137,11 @@ class RelearningAttack(AttackCallback):
         forgotten = super().select(probes)
         found = {source: self._lesson(source, forgotten) for source in self.sources or get_args(Source)}
         self.lessons = {source: lesson for source, lesson in found.items() if lesson is not None}
-        missing = [source for source in found if source not in self.lessons]
-        if missing and (self.sources is not None or not self.lessons):
+        asked_for = set(self.sources or self.texts)
+        missing = [
+            source for source in found if source not in self.lessons and (source in asked_for or not self.lessons)
+        ]
+        if missing:
             needs = {"forget": "forgotten rows of two subjects, or two rows"} | {
                 source: f"rows of the role {role} (or texts.{source}) that do not state what is forgotten"
                 for source, role in ROLES.items()
@@ -239,7 +243,7 @@ class RelearningAttack(AttackCallback):
 
     def findings(self) -> list[Finding]:
         """Whether anything comes back by the area of any source; that of the source which says most (Bonferroni)."""
-        confidence = 1 - (1 - self.confidence) / len(self.lessons)
+        confidence = 1 - (1 - self.confidence) / max(1, len(self.lessons))
         found = []
         for source in self.lessons:
             value = f"{source}_{self.told}_area"
@@ -276,9 +280,9 @@ class RelearningAttack(AttackCallback):
     def notes(self) -> list[str]:
         """What the numbers are measured against, where that is not given."""
         said = []
-        if self.told == PROBABILITY and REFERENCE not in self.measured:
+        if REFERENCE not in self.measured and not self.findings():
             said.append(
-                f"{self.name}: texts grow likelier by any fine-tuning; give `reference` to see what comes back."
+                f"{self.name}: fine-tuning may bring as much to a model that never saw the rows; give `reference`."
             )
         if not self._original:
             said.append(f"{self.name}: the full level is taken as 1; give `original` for that before unlearning.")

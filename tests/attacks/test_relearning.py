@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from soul_lightning.attacks.relearning import (
 )
 from soul_lightning.encoding import encode
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.networks.forward import label_predictions
 from soul_lightning.protocols import Batch, Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -150,7 +151,7 @@ def test_no_row_that_is_asked_is_ever_trained_on(
     lesson = lesson_on_share([ASKED], 0.5, 0)
     assert lesson is not None
     trained: list[list[int]] = []
-    forward = relearning.label_predictions
+    forward = label_predictions
 
     def spied(network: torch.nn.Module, batch: Batch) -> Any:
         trained.extend(
@@ -171,7 +172,7 @@ def test_a_copy_learns_and_the_model_stays(
     tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
 ) -> None:
     """Under inference mode and autocast too, with weights that do not train, and whatever the random generators say."""
-    network = tiny_network.to(dtype).requires_grad_(False)
+    network = cast(torch.nn.Module, tiny_network).to(dtype).requires_grad_(False)
     before = fingerprint(network)
     lesson = Lesson([ASKED], [ASKED])
     training = replace(FAST, measure_at=[0, 40])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from soul_lightning.attacks.relearning import (
     row_values,
     steps_to_half,
 )
-from soul_lightning.callbacks import RelearningAttack, relearning_attack
+from soul_lightning.callbacks import RelearningAttack
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.excess import clopper_pearson
 from soul_lightning.modules.unlearning import UnlearningModule
@@ -34,6 +35,7 @@ from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.findings import Finding, Verdict
 from soul_lightning.scoring.measured_rows import MeasuredRow, read_measured
 from tests.attacks.known import KnownWorld, both_phrasings, known_world, learn
+from tests.callbacks.test_drop_in import Project, ask_decoder, by_hand, loader, with_lora
 from tests.callbacks.tiny_models import KeepsFirstEpoch, learnt, saved, validated
 from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_trainer
 
@@ -44,7 +46,6 @@ FAR = Probe("far", "question", as_examples(RETAIN[4:]), "utility", PLAIN)
 FAST = FineTuning(learning_rate=3e-3, batch_size=4, measure_at=(0, 1, 3))
 STRONG = FineTuning(learning_rate=1e-3, measure_at=(0, 5, 20))
 BRIEF = Asking(max_new_tokens=2, other_answers=1)
-SEEDS = 3
 
 
 def attack(**settings: Any) -> RelearningAttack:
@@ -78,7 +79,7 @@ def taught(network: LlamaForCausalLM, lessons: Mapping[str, Lesson], seed: int =
     for source, lesson in lessons.items():
         for key, steps in recovery(world.scored(network), lesson, BRIEF, STRONG, seed, "test").items():
             values.setdefault(key, {}).update(row_values(source, steps))
-    return [MeasuredRow(*key[:1], "forget", key[1], rows[key].subject or "", "", own) for key, own in values.items()]
+    return [MeasuredRow(key[0], "forget", key[1], rows[key].subject or "", "", own) for key, own in values.items()]
 
 
 def share_of(group: Probe, seed: int = 0) -> dict[str, Lesson]:
@@ -94,10 +95,25 @@ def kept_for(groups: Sequence[Probe]) -> dict[str, Lesson]:
 
 
 @cache
+def retain_only() -> LlamaForCausalLM:
+    """A network that learned the kept facts, and of everybody else the name alone."""
+    world = known_world()
+    names = [f"p{n}" for n in range(len(world.tokenizer)) if f"p{n}" in world.tokenizer.get_vocab()]
+    seen = [Example("seen", f"{who} was", n) for n, who in enumerate(names)]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = LlamaForCausalLM(world.knows.config)
+        rows = [*both_phrasings(world.kept.examples), *seen]
+        learn(network, world.tokenizer, rows, network.parameters(), epochs=25, rate=4e-3)
+    network.eval()
+    return network
+
+
+@cache
 def never_rows(which: str) -> list[list[MeasuredRow]]:
     """Of each group of facts never seen, under both sources; what is taught by `related` is the same for all groups."""
     world = known_world()
-    network = getattr(world, which)
+    network = retain_only() if which == "retain_only" else world.suppressed
     groups = [replace(group, name=f"never{number}") for number, group in enumerate(world.never)]
     related = taught(network, kept_for(groups))
     found = []
@@ -110,20 +126,6 @@ def never_rows(which: str) -> list[list[MeasuredRow]]:
 
 def _values(rows: Mapping[tuple[str, int], MeasuredRow], row: MeasuredRow) -> Mapping[str, Any]:
     return rows[row.key].values if row.key in rows else {}
-
-
-@cache
-def retain_only() -> LlamaForCausalLM:
-    """A network that learned the kept facts, and of everybody else the name alone."""
-    world = known_world()
-    names = [f"p{n}" for n in range(len(world.tokenizer)) if f"p{n}" in world.tokenizer.get_vocab()]
-    seen = [Example("seen", f"{who} was", n) for n, who in enumerate(names)]
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        network = LlamaForCausalLM(world.knows.config)
-        rows = [*both_phrasings(world.kept.examples), *seen]
-        learn(network, world.tokenizer, rows, network.parameters(), epochs=25, rate=4e-3)
-    return network.eval()
 
 
 def verdict(rows: list[MeasuredRow], reference: list[MeasuredRow] | None = None) -> Verdict:
@@ -143,16 +145,16 @@ def world() -> KnownWorld:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("has_reference", [True, False])
-def test_facts_never_seen_do_not_come_back(has_reference: bool) -> None:
-    """Forty groups of six people; the reference never saw them either, and differs in its last block."""
-    rows = never_rows("suppressed")
-    references = never_rows("knows") if has_reference else [None] * len(rows)
-    found = [verdict(own, other) for own, other in zip(rows, references, strict=True)]
-    assert len(found) == 40
+@pytest.mark.parametrize(
+    ("attacked", "reference"), [("suppressed", "retain_only"), ("suppressed", None), ("retain_only", None)]
+)
+def test_facts_never_seen_do_not_come_back(attacked: str, reference: str | None) -> None:
+    """Of forty groups of six people at most one is a false alarm, so that their share is at most 0.14."""
+    others = [None] * 40 if reference is None else never_rows(reference)
+    found = [verdict(own, other) for own, other in zip(never_rows(attacked), others, strict=True)]
     alarms = clopper_pearson(found.count("yes"), len(found))
-    assert alarms.high <= 0.14, f"{found.count('yes')} of 40 groups, at most {alarms.high:.3f} of all"
-    assert found.count("no") >= 10  # and not for want of a verdict
+    assert alarms.high < 0.14, f"{found.count('yes')} of {len(found)} groups, at most a share of {alarms.high:.3f}"
+    assert "no" in found  # which is not for want of a verdict
 
 
 @pytest.mark.slow
@@ -160,7 +162,7 @@ def test_what_the_last_block_hides_comes_back(world: KnownWorld) -> None:
     """Above a network that never saw it, and above guessing; the network that knows it has nothing to gain."""
     hidden, alone, never, remembered = [], [], [], []
     for group in world.trained[:4]:
-        for seed in range(SEEDS):
+        for seed in range(3):
             lessons = share_of(group, seed) | kept_for([group])
             own, other = taught(world.suppressed, lessons, seed), taught(retain_only(), lessons, seed)
             hidden.append(verdict(own, other))
@@ -236,17 +238,12 @@ def test_a_rows_file_stands_for_the_reference(
 
 
 def test_a_seed_gives_one_result_whatever_the_generators(
-    memorised: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     found = []
     for number, seed in enumerate((0, 0, 3)):
         torch.manual_seed(number)
-        found.append(validated(attack(seed=seed), memorised, tokenizer, tmp_path))
-        torch.manual_seed(number)
-        expected = torch.rand(1)
-        torch.manual_seed(number)
-        validated(attack(seed=seed), memorised, tokenizer, tmp_path)
-        assert torch.rand(1) == expected
+        found.append(validated(attack(seed=seed), tiny_network, tokenizer, tmp_path))
     assert found[0] == found[1] != found[2]
 
 
@@ -267,19 +264,22 @@ def test_texts_have_a_probability_and_no_verdict_without_a_reference(
 
 
 def test_a_file_of_texts(memorised: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    (tmp_path / "far.txt").write_text("the cello and the flute\nada lives in paris\n")
-    callback = attack(texts={"unrelated": str(tmp_path / "far.txt")})
+    file = tmp_path / "far.jsonl"
+    file.write_text('{"text": "the cello and the flute"}\n{"text": "ada lives in paris"}\n')
+    callback = attack(texts={"unrelated": str(file)})
     validated(callback, memorised, tokenizer, tmp_path)
     rows = [row.answer for probe in callback.lessons["unrelated"].taught for row in probe.examples]
     assert rows == ["the cello and the flute"]  # the other one says what is forgotten
+    file.write_text('{"text": "ada lives in paris"}\n')
+    with pytest.raises(MisconfigurationError, match="cannot train on unrelated"):
+        validated(attack(texts={"unrelated": str(file)}), memorised, tokenizer, tmp_path)
 
 
 def test_a_fit_compares_with_the_model_before_it_and_goes_on_after_a_break(
-    memorised: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     def unlearning(network: LlamaForCausalLM) -> UnlearningModule:
-        optimizer = {"optimizer": lambda weights: torch.optim.AdamW(weights, lr=3e-3)}
-        return UnlearningModule(network, GradientAscent(), CrossEntropy(), tokenizer=tokenizer, **optimizer)
+        return UnlearningModule(network, GradientAscent(), CrossEntropy(), tokenizer=tokenizer)
 
     straight, resumed, plain = attack(), attack(), learnt(tokenizer, as_examples(FORGET))
     logger = TensorBoardLogger(tmp_path)
@@ -319,6 +319,26 @@ def test_the_final_test_attacks_too(
     (tested,) = trainer.test(module, TinyDataModule(), verbose=False)
     assert tested == validated(attack(), memorised, tokenizer, tmp_path)
     assert any("give `original`" in note for note in callback.notes())
+
+
+@pytest.mark.parametrize("make", [by_hand, with_lora])
+def test_networks_of_other_kinds(
+    make: Callable[[int], Project], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Written by hand, and adapters over frozen weights."""
+    settings: dict[str, Any] = {"forward": ask_decoder} if make is by_hand else {}
+    training = FineTuning(learning_rate=1e-2, measure_at=(0, 30))
+    callback = attack(probes=[TEXTS], sources=["forget"], training=training, tokenizer=tokenizer, **settings)
+    project = make(len(tokenizer))
+    before = fingerprint(project.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make_trainer(tmp_path, callbacks=[callback]).validate(project, loader(tokenizer), verbose=False)
+    assert fingerprint(project.model) == before
+    metrics = callback.summary()
+    first, last = (metrics[f"relearning/forget_probability_{step}"] for step in (0, 30))
+    assert first is not None and last is not None
+    assert last != pytest.approx(first, abs=1e-3)  # the copy has learned, and forgets what it is not taught
 
 
 def test_the_finding_is_of_the_source_that_says_most() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -188,8 +189,9 @@ class RelearningAttack(AttackCallback):
     def attack(self, model: ScoredModel) -> list[MeasuredRow]:
         """The curves of each row under each source, see `soul_lightning.attacks.relearning.row_values`."""
         found: dict[tuple[str, int], dict[str, Any]] = {}
+        asking = replace(self.asking, other_answers=1)  # a preference, which is not followed, costs a pass for each
         for source, lesson in self.lessons.items():
-            curves = recovery(model, lesson, self.asking, self.training, self.seed, "RelearningAttack")
+            curves = recovery(model, lesson, asking, self.training, self.seed, "RelearningAttack")
             for key, steps in curves.items():
                 found.setdefault(key, {}).update(row_values(source, steps))
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -62,7 +63,8 @@ class RelearningAttack(AttackCallback):
     probability alone.
 
     `SOURCE_gain_above` (the last gain) and `SOURCE_area_above` are what the attack brings above what it brings the
-    `reference`, paired by row; without a reference above what guessing gains, which texts have no number for.
+    `reference`, paired by row; without a reference above what guessing gains, for which texts, and questions that are
+    alone in their relation, have no number.
 
     The finding on `recovers` is of the area: the attack brings something back if its curve rises, and rises above the
     reference's (above guessing). A model that still knows before the attack has nothing to gain and is not said to
@@ -136,8 +138,11 @@ class RelearningAttack(AttackCallback):
         forgotten = super().select(probes)
         found = {source: self._lesson(source, forgotten) for source in self.sources or get_args(Source)}
         self.lessons = {source: lesson for source, lesson in found.items() if lesson is not None}
-        missing = [source for source in found if source not in self.lessons]
-        if missing and (self.sources is not None or not self.lessons):
+        asked_for = set(self.sources or self.texts)
+        missing = [
+            source for source in found if source not in self.lessons and (source in asked_for or not self.lessons)
+        ]
+        if missing:
             needs = {"forget": "forgotten rows of two subjects, or two rows"} | {
                 source: f"rows of the role {role} (or texts.{source}) that do not state what is forgotten"
                 for source, role in ROLES.items()
@@ -184,8 +189,9 @@ class RelearningAttack(AttackCallback):
     def attack(self, model: ScoredModel) -> list[MeasuredRow]:
         """The curves of each row under each source, see `soul_lightning.attacks.relearning.row_values`."""
         found: dict[tuple[str, int], dict[str, Any]] = {}
+        asking = replace(self.asking, other_answers=1)  # a preference, which is not followed, costs a pass for each
         for source, lesson in self.lessons.items():
-            curves = recovery(model, lesson, self.asking, self.training, self.seed, "RelearningAttack")
+            curves = recovery(model, lesson, asking, self.training, self.seed, "RelearningAttack")
             for key, steps in curves.items():
                 found.setdefault(key, {}).update(row_values(source, steps))
         return [
@@ -238,27 +244,23 @@ class RelearningAttack(AttackCallback):
         return self.compared(f"{source}_{self.told}_{number}", f"{source}_guessed_{number}", confidence, rows)
 
     def findings(self) -> list[Finding]:
-        """Whether anything comes back: of all sources the one whose area reaches highest at its lower end."""
-        confidence = 1 - (1 - self.confidence) / len(self.lessons)
-        rows = self.current()
-        found: list[tuple[Interval, str]] = []
+        """Whether anything comes back by the area of any source; that of the source which says most (Bonferroni)."""
+        confidence = 1 - (1 - self.confidence) / max(1, len(self.lessons))
+        found = []
         for source in self.lessons:
+            value = f"{source}_{self.told}_area"
+            rows = [row for row in self.current() if value in row.values]
             higher = self._above(rows, source, "area", confidence)
             if higher is not None:
-                value = f"{source}_{self.told}_area"
-                own = [row for row in rows if value in row.values]
-                entities = [row.entity for row in own]
+                entities = [row.entity for row in rows]
                 # A model that stays where it is has not recovered, be it that the reference falls.
-                rises = mean_interval(numbers(own, value), entities, confidence=confidence, seed=self.seed)
-                found.append((min(higher, rises, key=lambda interval: interval.low), source))
-        if not found:
-            return []
-        interval, source = max(found, key=lambda each: each[0].low)
-        asked = [row for row in rows if f"{source}_{self.told}_area" in row.values]
-        steps = self.training.measure_at[-1]
-        gained = f"mean gain of the {SAID[self.told]} over {steps} steps"
-        measure = f"{gained} of fine-tuning on {TAUGHT[source]}, {self.above_what}"
-        return [self.finding(measure, interval, asked, question="recovers", verdict=above(interval))]
+                rises = mean_interval(numbers(rows, value), entities, confidence=confidence, seed=self.seed)
+                interval = min(higher, rises, key=lambda each: each.low)
+                gained = f"mean gain of the {SAID[self.told]} over {self.training.measure_at[-1]} steps"
+                measure = f"{gained} of fine-tuning on {TAUGHT[source]}, {self.above_what}"
+                about: dict[str, Any] = {"question": "recovers", "verdict": above(interval)}
+                found.append(self.finding(measure, interval, rows, **about))
+        return sorted(found, key=_says_most)[:1]
 
     def curves(self) -> list[Curve]:
         """The curves of every model, one chart a source and series."""
@@ -280,9 +282,9 @@ class RelearningAttack(AttackCallback):
     def notes(self) -> list[str]:
         """What the numbers are measured against, where that is not given."""
         said = []
-        if self.told == PROBABILITY and REFERENCE not in self.measured:
+        if REFERENCE not in self.measured and not self.findings():
             said.append(
-                f"{self.name}: texts grow likelier by any fine-tuning; give `reference` to see what comes back."
+                f"{self.name}: fine-tuning may bring as much to a model that never saw the rows; give `reference`."
             )
         if not self._original:
             said.append(f"{self.name}: the full level is taken as 1; give `original` for that before unlearning.")
@@ -308,3 +310,8 @@ class RelearningAttack(AttackCallback):
         """Take back what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self._original = [MeasuredRow.from_record(record) for record in state_dict.get("original", [])]
+
+
+def _says_most(finding: Finding) -> tuple[int, float]:
+    """Nothing comes back only if no source leaves a doubt."""
+    return ("yes", "unclear", "no").index(finding.verdict), -finding.value.low

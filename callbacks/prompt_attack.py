@@ -151,11 +151,9 @@ class PromptAttack(AttackCallback):
         """The success of each rewrite, and what is above guessing and above the reference, with intervals."""
         metrics: Metrics = {}
         for rewrite in _asked_in(rows):
-            success = self._mean(rows, f"{rewrite}_success", self.confidence)
-            if success is not None:
-                share = Interval(success.value, max(success.low, 0.0), min(success.high, 1.0))
-                metrics |= _interval(f"{rewrite}_success", share)
-            for metric, interval in self._comparisons(rewrite, self.confidence, rows).items():
+            success = self._mean(rows, f"{rewrite}_success", self.confidence, is_share=True)
+            compared = self._comparisons(rewrite, self.confidence, rows)
+            for metric, interval in {"success": success, **compared}.items():
                 metrics |= _interval(f"{rewrite}_{metric}", interval)
         return metrics
 
@@ -167,12 +165,19 @@ class PromptAttack(AttackCallback):
             found["above_reference"] = self.compared(f"{rewrite}_success", None, confidence, rows)
         return {metric: interval for metric, interval in found.items() if interval is not None}
 
-    def _mean(self, rows: Sequence[MeasuredRow], value: str, confidence: float) -> Interval | None:
+    def _mean(
+        self, rows: Sequence[MeasuredRow], value: str, confidence: float, is_share: bool = False
+    ) -> Interval | None:
         had = [row for row in rows if value in row.values]
         if not had:
             return None
-        entities = [row.entity for row in had]
-        return mean_interval(numbers(had, value), entities, confidence=confidence, seed=self.seed)
+        return mean_interval(
+            numbers(had, value),
+            [row.entity for row in had],
+            confidence=confidence,
+            seed=self.seed,
+            is_share=is_share,
+        )
 
     def findings(self) -> list[Finding]:
         """Does it remember? By the rewrite that says so most clearly; all of them hold at the confidence together.

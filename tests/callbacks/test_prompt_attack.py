@@ -18,7 +18,15 @@ from soul_lightning.callbacks import PromptAttack
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.excess import clopper_pearson
 from soul_lightning.protocols import Probe
-from tests.attacks.known import NEVER_GROUPS, TRAINED_GROUPS, KnownWorld, both_phrasings, known_world, learn
+from tests.attacks.known import (
+    NEVER_GROUPS,
+    SUPPRESSED_GROUPS,
+    TRAINED_GROUPS,
+    KnownWorld,
+    both_phrasings,
+    known_world,
+    learn,
+)
 from tests.callbacks.tiny_models import learnt, saved, validated
 from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
 
@@ -203,3 +211,15 @@ def test_more_guesses_are_not_taken_for_knowledge(attacked: PromptAttack, models
 def test_models_that_know_are_found_out(attacked: PromptAttack, models: Sequence[str]) -> None:
     verdicts = [of_group(attacked, f"trained{n}", models).findings()[0].verdict for n in range(TRAINED_GROUPS)]
     assert verdicts.count("yes") >= 0.9 * TRAINED_GROUPS
+
+
+@pytest.mark.slow
+def test_what_the_output_alone_hides_comes_out_in_other_words(world: KnownWorld, tmp_path: Path) -> None:
+    """Asked plainly the network has nothing to say about these people; the blocks below still know."""
+    hidden = named(world.trained[:SUPPRESSED_GROUPS], "hidden")
+    callback = PromptAttack(probes=[*hidden, world.kept], asking=Asking(max_new_tokens=2, batch_size=256))
+    metrics = validated(callback, world.suppressed, world.tokenizer, tmp_path)
+    assert metrics["prompts/plain_success"] < 0.05
+    (finding,) = callback.findings()
+    assert finding.verdict == "yes"
+    assert "the rewrite plain" not in finding.measure

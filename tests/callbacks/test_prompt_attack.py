@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.attacks.knowledge import Asking
@@ -138,6 +139,16 @@ def test_what_it_needs_is_said(knows_all: LlamaForCausalLM, tokenizer: PreTraine
         PromptAttack(samples=0)
     with pytest.raises(MisconfigurationError, match="temperature > 0"):
         PromptAttack(temperature=0)
+
+
+def test_its_settings_can_be_written_in_a_configuration() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(PromptAttack, "attack")
+    own = ["--attack.rewrites=[plain,sampling]", "--attack.rewriting.pairs=3", "--attack.samples=2"]
+    config = parser.parse_args(["--attack=PromptAttack", *own, "--attack.asking.max_new_tokens=8"])
+    attack = parser.instantiate_classes(config).attack
+    assert (attack.rewrites, attack.rewriting.pairs) == (["plain", "sampling"], 3)
+    assert (attack.prompting.samples, attack.prompting.asking.max_new_tokens) == (2, 8)
 
 
 # --- Models of which is known what they know ---------------------------------------------------------------------

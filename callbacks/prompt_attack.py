@@ -21,6 +21,7 @@ from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.findings import Finding, above
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
+from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scored_model import ScoredModel
 
 ANY = "any"
@@ -30,11 +31,12 @@ ANY = "any"
 class PromptAttack(AttackCallback):
     """Asks for what must be gone in other ways: reworded, in context, with a beginning given, under a role, many times.
 
-    A rewrite has a row when one of its wordings (or draws) brings the right answer. Because guesses gain by every
-    wording, `NAME_above` is what counts: the success beyond what the same answers have of *other* rows' facts of the
-    relation, and, with a `reference`, beyond the same number of a model that never saw what must be gone, paired by row
-    and under the same rewrite. Where questions have no relation (TOFU), a reference is the better comparison: answers
-    may follow from the question itself.
+    A rewrite has a row when one of its wordings (or draws) brings the right answer (`NAME_success`). Guesses gain by
+    every wording, so that `NAME_above` is what counts: the success beyond what the same answers have of *other* rows'
+    facts of the relation. With a `reference`, `NAME_above_reference` is the success beyond that of the model that never
+    saw what must be gone, paired by row and under the same rewrite; one that guesses less is no proof, and
+    `findings` asks for both. Where questions have no relation (TOFU), guessing is worth little, for answers may follow
+    from the question: give a reference.
 
     Rewrites (`soul_lightning.attacks.rewrites`): `plain`, the baseline; `paraphrase`, the data's rewordings and a few
     of ours; `in_context`, behind answered questions about the same subject; `few_shot_retain`, behind answered
@@ -78,7 +80,7 @@ class PromptAttack(AttackCallback):
         check_positive("PromptAttack", samples=samples)
         self.rewrites = list(dict.fromkeys(rewrites)) if rewrites else None
         self.rewriting = rewriting or RewriteSettings()
-        self.prompting = Prompting(self.asking, samples, temperature, top_p)
+        self.prompting = Prompting(self.asking, samples, Sampling(temperature, top_p, self.asking.seed))
 
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
         """The questions about what must be gone; with named rewrites, questions to which each of them applies."""
@@ -105,7 +107,6 @@ class PromptAttack(AttackCallback):
             "rewrites": self.rewrites,
             "rewriting": self.rewriting,
             "prompting": self.prompting,
-            "seed": self.seed,
             "texts": texts,
             "around": around,
         }
@@ -140,52 +141,70 @@ class PromptAttack(AttackCallback):
             probe.template,
             model.adapter.tokenizer,
             self.rewriting,
-            Random(self.seed).sample(kept, len(kept)),
+            Random(self.asking.seed).sample(kept, len(kept)),
             about,
             reworded,
             limit - self.asking.max_new_tokens if isinstance(limit, int) else None,
         )
 
     def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
-        """The success of each rewrite, and what is above guessing or above the reference, with intervals."""
+        """The success of each rewrite, and what is above guessing and above the reference, with intervals."""
         metrics: Metrics = {}
         for rewrite in _asked_in(rows):
-            had = [row for row in rows if f"{rewrite}_success" in row.values]
-            success = mean_interval(
-                numbers(had, f"{rewrite}_success"),
-                [row.entity for row in had],
-                confidence=self.confidence,
-                seed=self.seed,
-            )
-            share = Interval(success.value, max(success.low, 0.0), min(success.high, 1.0))
-            metrics |= _interval(f"{rewrite}_success", share)
-            if rows is not self.measured.get(REFERENCE):  # which would be compared with itself
-                metrics |= _interval(f"{rewrite}_above", self._above(rewrite, self.confidence, rows))
+            success = self._mean(rows, f"{rewrite}_success", self.confidence, is_share=True)
+            compared = self._comparisons(rewrite, self.confidence, rows)
+            for metric, interval in {"success": success, **compared}.items():
+                metrics |= _interval(f"{rewrite}_{metric}", interval)
         return metrics
 
-    def _above(self, rewrite: str, confidence: float, rows: Sequence[MeasuredRow] | None = None) -> Interval | None:
-        """Success above guessing, less that of the reference; less its success where no guess can be had."""
-        excess = self.compared(f"{rewrite}_above", None, confidence, rows)
-        return excess or self.compared(f"{rewrite}_success", f"{rewrite}_guessed", confidence, rows)
+    def _comparisons(self, rewrite: str, confidence: float, rows: Sequence[MeasuredRow]) -> dict[str, Interval]:
+        """Success above guessing, and above the reference, which is not compared with itself."""
+        reference = self.measured.get(REFERENCE)
+        found = {"above": self._mean(rows, f"{rewrite}_above", confidence)}
+        if reference is not None and rows is not reference:
+            found["above_reference"] = self.compared(f"{rewrite}_success", None, confidence, rows)
+        return {metric: interval for metric, interval in found.items() if interval is not None}
+
+    def _mean(
+        self, rows: Sequence[MeasuredRow], value: str, confidence: float, is_share: bool = False
+    ) -> Interval | None:
+        had = [row for row in rows if value in row.values]
+        if not had:
+            return None
+        return mean_interval(
+            numbers(had, value),
+            [row.entity for row in had],
+            confidence=confidence,
+            seed=self.seed,
+            is_share=is_share,
+        )
 
     def findings(self) -> list[Finding]:
         """Does it remember? By the rewrite that says so most clearly; all of them hold at the confidence together.
 
-        Where none says yes, it is the rewrite that is hardest to say no of.
+        A rewrite says so if its success is above guessing and, with a reference, above that as well: the one of lower
+        end counts. Where no rewrite says yes, it is the one that is hardest to say no of.
         """
-        rewrites = _asked_in(self.current())
+        rows = self.current()
+        rewrites = _asked_in(rows)
         confidence = 1 - (1 - self.confidence) / max(len(rewrites), 1)
-        intervals = {rewrite: self._above(rewrite, confidence) for rewrite in rewrites}
-        known = {rewrite: interval for rewrite, interval in intervals.items() if interval is not None}
-        if not known:
+        compared = {rewrite: self._comparisons(rewrite, confidence, rows) for rewrite in rewrites}
+        weakest = {
+            (rewrite, metric): found[metric]
+            for rewrite, found in compared.items()
+            if found
+            for metric in [min(found, key=lambda metric: found[metric].low)]
+        }
+        if not weakest:
             return []
-        clearest = max(known, key=lambda rewrite: known[rewrite].low)
-        if above(known[clearest]) != "yes":
-            clearest = max(known, key=lambda rewrite: known[rewrite].high)
-        rows = [row for row in self.current() if f"{clearest}_success" in row.values]
-        by = "by any rewrite" if clearest == ANY else f"asked with the rewrite {clearest}"
-        measure = f"of {len(rows)} questions answered, {by}, {self.above_what}"
-        return [self.finding(measure, known[clearest], rows, question="remembers", verdict=above(known[clearest]))]
+        (rewrite, metric), interval = max(weakest.items(), key=lambda item: item[1].low)
+        if above(interval) != "yes":
+            (rewrite, metric), interval = max(weakest.items(), key=lambda item: item[1].high)
+        had = [row for row in rows if f"{rewrite}_success" in row.values]
+        by = "by any rewrite" if rewrite == ANY else f"by the rewrite {rewrite}"
+        beyond = "guessing" if metric == "above" else "a model that never saw it"
+        measure = f"of {len(had)} questions answered {by}, above {beyond}"
+        return [self.finding(measure, interval, had, question="remembers", verdict=above(interval))]
 
 
 def _values(rewrite: str, attempt: Attempt) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from soul_lightning.cli.recipe_files import find_recipe
 from soul_lightning.cli.terminal import only_json
 from soul_lightning.exceptions import MisconfigurationError
 
+EXAMPLE = "as in --config tiny-world --model runs/…/export"
 DESCRIPTION = "Is it really gone? Attack an unlearned model in every way there is, and write a report."
 EPILOG = """\
   soul-lightning audit --config tiny-world --model runs/…/export
@@ -20,7 +21,8 @@ EPILOG = """\
 The configuration says what must be gone and what must stay: its `data` is used (of a recipe of restor or compare the
 `fit` section), nothing is trained, and the model itself is never changed. What is asked are the callbacks under
 `trainer.callbacks` of a configuration that lists an attack, else the packaged battery `audit` (see
-`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit.
+`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit. A configuration may name
+model, reference, original and minutes under the key `audit`.
 
 With --reference, a model that never saw what is to be forgotten, every attack is compared with the same attack on it;
 without one, with guessing. The folder of an audit of that model does as well, and nothing is measured twice. --original
@@ -49,18 +51,23 @@ def run(args: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_json()
     options, overrides = parser.parse_known_args(args)
-    if not options.config or options.model is None:
-        missing = "--config NAME or FILE" if not options.config else "--model FOLDER"
-        raise MisconfigurationError(f"audit needs {missing}, as in --config tiny-world --model runs/…/export")
+    if not options.config:
+        raise MisconfigurationError(f"audit needs --config NAME or FILE, {EXAMPLE}")
     recipes = [find_recipe(name) for name in options.config]
 
+    from soul_lightning.cli.audit_config import audit_config
     from soul_lightning.cli.auditing import Audited, audit
     from soul_lightning.cli.closing import show_audit
     from soul_lightning.run_folder import summary_text
 
-    audited = Audited(options.model, options.reference, options.original)
+    settings, config = audit_config(recipes)
+    model = options.model or settings.model
+    if model is None:
+        raise MisconfigurationError(f"audit needs --model FOLDER, {EXAMPLE}")
+    audited = Audited(model, options.reference or settings.reference, options.original or settings.original)
+    minutes = options.minutes or settings.minutes
     with only_json(options.json) as stdout:
-        folder, report = audit(recipes, overrides, audited, options.output, options.minutes, options.seed)
+        folder, report = audit(config, recipes[-1].name, overrides, audited, options.output, minutes, options.seed)
         show_audit(folder, report)
         if options.json:
             stdout.write(summary_text({"run": str(folder), **report.record()}) + "\n")

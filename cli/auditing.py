@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from soul_lightning.callbacks.base import ProbeCallback
 from soul_lightning.callbacks.quantization_attack import QuantizationAttack
 from soul_lightning.callbacks.restoration import Restoration
 from soul_lightning.callbacks.scoring import ScoringCallback
-from soul_lightning.cli.audit_config import audit_config
+from soul_lightning.cli.audit_config import asked_config
 from soul_lightning.cli.audit_files import (
     AUDIT_COMMENT,
     files_hash,
@@ -29,11 +30,10 @@ from soul_lightning.cli.audit_files import (
 )
 from soul_lightning.cli.fitting import FitCLI
 from soul_lightning.cli.mistakes import as_sentences
-from soul_lightning.cli.recipe_files import Recipe
 from soul_lightning.cli.stages import content_hash, named_files, package_hash
 from soul_lightning.cli.summary import config_hash, versions
 from soul_lightning.cli.terminal import note
-from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.exceptions import MisconfigurationError, RunInterrupted
 from soul_lightning.reports.audit import AuditPart, AuditReport
 from soul_lightning.reports.audit_files import write_audit
 from soul_lightning.run_folder import CONFIG_NAME, discarded_unless, new_run_folder, write_text
@@ -62,7 +62,8 @@ class Audited:
 
 
 def audit(
-    recipes: Sequence[Recipe],
+    config: Mapping[str, Any],
+    recipe: str,
     overrides: Sequence[str],
     audited: Audited,
     output: Path | None = None,
@@ -72,7 +73,8 @@ def audit(
     """Ask a model everything that the configuration's callbacks ask.
 
     Args:
-        recipes: The configurations, later ones over earlier ones.
+        config: What `audit_config` gave.
+        recipe: What the audit is called by.
         overrides: Dotted settings over them, as command line arguments.
         audited: The models.
         output: The output folder; that of an earlier audit is continued, none makes a new one.
@@ -84,13 +86,14 @@ def audit(
 
     Raises:
         MisconfigurationError: Something has to be mended before anything can be asked; no new folder stays behind.
+        RunInterrupted: By SIGTERM; what is done is kept.
     """
     end = None if minutes is None else time.monotonic() + 60 * minutes
     folder = output or new_run_folder("audit")
     refuse_foreign_folder(folder)
     hashes = {role: files_hash(source) for role, source in audited.sources.items()}
     with discarded_unless(lambda: has_parts(folder), folder):
-        work = _Work(audit_config(recipes, audited.model, seed), overrides, audited, hashes, folder, recipes[-1].name)
+        work = _Work(asked_config(config, audited.model, seed), overrides, audited, hashes, folder, recipe)
         parts = work.parts(end)
         report = AuditReport(
             model=audited.model,
@@ -98,7 +101,7 @@ def audit(
             hash_after=files_hash(audited.model),
             reference=audited.reference,
             original=audited.original,
-            config=recipes[-1].name,
+            config=recipe,
             config_hash=config_hash(work.config_text),
             seed=seed,
             versions=versions(),
@@ -191,11 +194,15 @@ class _Work:
         trainer: Any = self._cli.trainer  # its callbacks are set by a connector, unknown to type checkers
         trainer.callbacks = [*self._beside(callback), callback]
         try:
-            with as_sentences(), time_limit(None if end is None else end - started):
+            with as_sentences(), time_limit(None if end is None else end - started, lambda: trainer.received_sigterm):
                 trainer.validate(self._cli.model, datamodule=self._cli.datamodule, verbose=False)
         except MisconfigurationError as error:
             return AuditPart(name, kind, not_run=" ".join(str(error).split()))
         except OutOfTime:
+            if trainer.received_sigterm:
+                raise RunInterrupted(
+                    signal.SIGTERM, f"stopped by SIGTERM; give --output {self._folder} to go on with what is done"
+                ) from None
             return AuditPart(
                 name,
                 kind,

@@ -73,14 +73,12 @@ class Prompting:
         asking: Tokens, batches, the judge, the seed. So many `other_answers` are put in a row's place where a rewrite
             gives a part of the answer away, for a beginning alone may say how it goes on.
         samples: Answers that `sampling` draws.
-        temperature: Of these.
-        top_p: Of these.
+        sampling: How they are drawn.
     """
 
     asking: Asking
     samples: int
-    temperature: float
-    top_p: float
+    sampling: Sampling
 
     def attempts(
         self, model: ScoredModel, probe: Probe, rewrites: Sequence[RewriteName], material: Material
@@ -155,9 +153,7 @@ class Prompting:
         numbered = replace(probe, examples=[replace(text, index=number) for number, text in enumerate(texts)])
         draws: list[Sampling | None] = [None]
         if rewrite == "sampling":
-            draws = [
-                Sampling(self.temperature, self.top_p, self.asking.seed, draw=number) for number in range(self.samples)
-            ]
+            draws = [replace(self.sampling, draw=number) for number in range(self.samples)]
         found: dict[tuple[int, int], list[tuple[str, Example]]] = {key: [] for key in asked}
         for draw in draws if texts else []:
             # Without a stop text: chat models that are asked in a plain template begin with an empty line.

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.attacks.noise import noisy
 from soul_lightning.attacks.wordings import JAILBREAKS, QUESTION, REFRAMED, ROLES, TRANSLATIONS
+from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.judge import Judge, normalise, stands_in
 from soul_lightning.protocols import Example, Turn
 from soul_lightning.templates import PromptTemplate
@@ -48,6 +49,14 @@ class RewriteSettings:
     pairs: int = 5
     given: float = 0.5
     noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing to write, or nothing to ask for."""
+        if self.pairs < 1 or not 0 < self.given < 1 or not 0 < self.noise <= 1:
+            raise MisconfigurationError(
+                f"rewriting needs pairs >= 1, 0 < given < 1 and 0 < noise <= 1, got {self.pairs}, {self.given} and "
+                f"{self.noise}"
+            )
 
 
 @dataclass(frozen=True)

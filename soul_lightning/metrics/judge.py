@@ -32,7 +32,7 @@ class Verdict:
     f1: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: command lines read a default through vars()
 class Judge:
     """Judges by normalised match or token-F1 (the RESTOR question protocol, without a language model in the loop).
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_end: ContextVar[float | None] = ContextVar("end", default=None)
+_is_over: ContextVar[Callable[[], bool] | None] = ContextVar("is_over", default=None)
 
 
 class OutOfTime(Exception):
@@ -15,17 +15,23 @@ class OutOfTime(Exception):
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Inside, `check_time` raises once `seconds` are over.
+def time_limit(seconds: float | None, stopped: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Inside, `check_time` raises once `seconds` are over, or something else asks for an end.
 
     Args:
         seconds: By the wall clock; none for no limit.
+        stopped: Whether something else does, such as a signal.
     """
-    token = _end.set(None if seconds is None else time.monotonic() + seconds)
+    end = None if seconds is None else time.monotonic() + seconds
+
+    def is_over() -> bool:
+        return (end is not None and time.monotonic() > end) or (stopped is not None and stopped())
+
+    token = _is_over.set(is_over)
     try:
         yield
     finally:
-        _end.reset(token)
+        _is_over.reset(token)
 
 
 def check_time() -> None:
@@ -34,6 +40,6 @@ def check_time() -> None:
     Raises:
         OutOfTime: The limit around it is over.
     """
-    end = _end.get()
-    if end is not None and time.monotonic() > end:
+    is_over = _is_over.get()
+    if is_over is not None and is_over():
         raise OutOfTime

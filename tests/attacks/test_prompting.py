@@ -49,7 +49,7 @@ class Says:
 
 
 def had(rule: Callable[[str], str], *rewrites: RewriteName, samples: int = 3) -> list[dict[RewriteName, Attempt]]:
-    prompting = Prompting(Asking(), samples, 1.0, 1.0)
+    prompting = Prompting(Asking(), samples, Sampling())
     return prompting.attempts(cast(ScoredModel, Says(rule)), PROBE, rewrites, Material(PLAIN, make_tokenizer()))
 
 
@@ -72,7 +72,7 @@ def test_any_wording_will_do_for_the_row_and_for_the_others() -> None:
 def test_a_beginning_is_compared_with_other_beginnings_before_the_same_question() -> None:
     """To a model that goes on with «marino» behind every «san», the beginning of the answer says nothing of Cora."""
     model = Says(lambda text: "marino" if text.endswith("san") else "nothing")
-    prompting = Prompting(Asking(), 1, 1.0, 1.0)
+    prompting = Prompting(Asking(), 1, Sampling())
     found = prompting.attempts(cast(ScoredModel, model), PROBE, ["answer_prefix"], Material(PLAIN, make_tokenizer()))
     assert ["answer_prefix" in each for each in found] == [False, False, True, True, False]
     cora, dina = found[CORA]["answer_prefix"], found[DINA]["answer_prefix"]
@@ -106,7 +106,7 @@ def test_more_draws_have_no_row_less(tokenizer: PreTrainedTokenizerFast, tempera
     probe = Probe("forget", "question", rows, "forget", PLAIN)
     found: list[Sequence[Attempt]] = []
     for samples in (1, 4, 16):
-        prompting = Prompting(Asking(max_new_tokens=2), samples, temperature, 1.0)
+        prompting = Prompting(Asking(max_new_tokens=2), samples, Sampling(temperature))
         attempts = prompting.attempts(model, probe, ["sampling"], Material(PLAIN, tokenizer))
         found.append([each["sampling"] for each in attempts])
     for fewer, more in pairwise(found):

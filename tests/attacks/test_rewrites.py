@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from soul_lightning.attacks.rewrites import REWRITES, Material, RewriteName, RewriteSettings, gives_away
 from soul_lightning.attacks.wordings import JAILBREAKS, QUESTION, REFRAMED, ROLES, TRANSLATIONS
+from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.judge import normalise, stands_in
 from soul_lightning.protocols import Example, Turn
 from soul_lightning.templates import PromptTemplate
@@ -159,3 +160,9 @@ def test_the_tokenizer_of_the_tests_is_enough(tokenizer: PreTrainedTokenizerFast
     row = Example("oslo", "where does ada live ?")
     (first, *_) = REWRITES["role_play"](row, Material(PromptTemplate("{prompt}"), tokenizer), Random(0))
     assert tokenizer(first.prompt)["input_ids"][-5:] == tokenizer(row.prompt)["input_ids"][-5:]
+
+
+@pytest.mark.parametrize("settings", [{"pairs": 0}, {"given": 0.0}, {"given": 1.0}, {"noise": 0.0}, {"noise": 1.5}])
+def test_settings_that_leave_nothing(settings: dict[str, Any]) -> None:
+    with pytest.raises(MisconfigurationError, match="pairs >= 1, 0 < given < 1 and 0 < noise <= 1, got"):
+        RewriteSettings(**settings)

@@ -71,7 +71,7 @@ def test_a_low_temperature_is_greedy(tokenizer: PreTrainedTokenizerFast) -> None
     assert cold == generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=8)
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.5}])
-def test_nothing_can_be_drawn_by_that(settings: dict[str, float]) -> None:
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 0.0), (1.0, 1.5)])
+def test_nothing_can_be_drawn_by_that(temperature: float, top_p: float) -> None:
     with pytest.raises(MisconfigurationError, match="temperature > 0 and 0 < top_p <= 1"):
-        Sampling(**settings)
+        Sampling(temperature, top_p)

@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from benchmarks.paired import compare
 from soul_lightning.datamodules import TOFUDataModule
 from soul_lightning.networks.loading import PretrainedNetwork
-from soul_lightning.scoring.generation import cache_argument, greedy_answers
+from soul_lightning.scoring.generation import cache_argument, generated_answers
 from soul_lightning.scoring.prompts import encode_prompts
 
 NEVER = "\N{SYMBOL FOR UNIT SEPARATOR}" * 2
@@ -55,7 +55,7 @@ def main() -> None:
         return found
 
     def ours(stop: str | None = None) -> list[str]:
-        return greedy_answers(
+        return generated_answers(
             network,
             tokenizer,
             rows,
@@ -69,8 +69,8 @@ def main() -> None:
     texts = {place: str(tokenizer.decode(tokens, skip_special_tokens=True)) for place, tokens in found.items()}
     same = sum(text.strip() == answers[place] for place, text in texts.items())
     print(f"{len(rows)} questions, {sum(map(len, found.values())):,} tokens of answers; {same} answers are the same")
-    print(compare("bare decoding", bare, "greedy_answers", ours, arguments.pairs))
-    print(compare("bare decoding", bare, "greedy_answers, stop text", lambda: ours(NEVER), arguments.pairs))
+    print(compare("bare decoding", bare, "generated_answers", ours, arguments.pairs))
+    print(compare("bare decoding", bare, "generated_answers, stop text", lambda: ours(NEVER), arguments.pairs))
 
 
 @torch.no_grad()

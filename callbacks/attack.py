@@ -14,7 +14,7 @@ from soul_lightning.callbacks.scoring import REFERENCE, ScoringCallback
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Probe
-from soul_lightning.reports.findings import Finding
+from soul_lightning.reports.findings import CONFIDENCE, Finding
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -48,7 +48,7 @@ class AttackCallback(ScoringCallback):
         name: str,
         reference: str | None = None,
         asking: Asking | None = None,
-        confidence: float = 0.95,
+        confidence: float = CONFIDENCE,
         every_n_epochs: int | None = None,
         before_training: bool = False,
         **settings: Any,
@@ -81,20 +81,27 @@ class AttackCallback(ScoringCallback):
         """The rows of the model that was attacked last."""
         return self.measured.get(self._current, [])
 
-    def compared(self, value: str, baseline: str | None = None, confidence: float | None = None) -> Interval | None:
+    def compared(
+        self,
+        value: str,
+        baseline: str | None = None,
+        confidence: float | None = None,
+        rows: Sequence[MeasuredRow] | None = None,
+    ) -> Interval | None:
         """The mean of a measured value above what a model that never knew would have, paired by row.
 
         Args:
             value: Name of the value (1 for a right answer).
             baseline: Name of what guessing has on the same row, where there is no reference; none for 0.
             confidence: Of the interval; the callback's own if none is given.
+            rows: The rows; those of the model that was attacked last if none are given.
 
         Returns:
             The mean difference to the reference's rows if there is one, else to `baseline`; none without rows.
         """
         reference = {row.key: row for row in self.measured.get(REFERENCE, [])}
         differences, entities = [], []
-        for row in self.current():
+        for row in self.current() if rows is None else rows:
             other = reference.get(row.key)
             if reference:
                 base = other.values.get(value) if other is not None else None

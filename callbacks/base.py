@@ -16,11 +16,12 @@ from soul_lightning.file_names import check_file_name
 from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
 from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
+from soul_lightning.reports.charts import BarChart, Curve
 from soul_lightning.reports.findings import Finding
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import kept_random_state
 from soul_lightning.scoring.ranks import Ranks
-from soul_lightning.scoring.scored_model import drop_scores
+from soul_lightning.scoring.scored_model import ScoredModel, drop_scores
 
 Metrics = dict[str, float | None]
 EVALUATIONS = (TrainerFn.VALIDATING, TrainerFn.TESTING)
@@ -248,8 +249,27 @@ class ProbeCallback(Callback):
         for logger in trainer.loggers if values else []:
             logger.log_metrics(values, step=trainer.global_step)
 
+    def metrics_of(self, model: ScoredModel) -> Metrics:
+        """What this callback measures of another model that stands where the measured one does; nothing is kept.
+
+        Args:
+            model: A changed copy of the measured model.
+
+        Returns:
+            Metrics by names without the group; none where the callback measures nothing but its own model.
+        """
+        return {}
+
     def findings(self) -> list[Finding]:
         """What the last measurement says to the questions of an audit; nothing where it answers none."""
+        return []
+
+    def curves(self) -> list[Curve]:
+        """What the last measurement has to draw over steps, layers and the like."""
+        return []
+
+    def bars(self) -> list[BarChart]:
+        """What it has to draw of several things side by side."""
         return []
 
     def summary(self) -> Mapping[str, float | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
+    FLUENT_ENOUGH,
     answer_values,
     check_positive,
     mean_of,
@@ -22,9 +23,6 @@ from soul_lightning.metrics.truth_ratio import forget_truth_ratio, prob_mean
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
-
-FLUENT_ENOUGH = 0.8
-"""Below this share of fluent answers, forget quality is said to come with gibberish."""
 
 
 class ForgetQuality(ScoringCallback):

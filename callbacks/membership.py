@@ -13,9 +13,16 @@ from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.attack_scores import lowercase_score, reference_score, zlib_score
 from soul_lightning.metrics.attacks import correctness_attack, true_positive_rate
-from soul_lightning.metrics.membership import area_under_curve, area_under_curve_interval, privleak
+from soul_lightning.metrics.bootstrap import Interval
+from soul_lightning.metrics.membership import (
+    area_difference_interval,
+    area_under_curve,
+    area_under_curve_interval,
+    privleak,
+)
 from soul_lightning.metrics.membership_scores import min_k, min_k_plus_plus
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.scoring.scorer import ExampleScore
@@ -154,12 +161,78 @@ class MembershipInference(ScoringCallback):
             f"{attack}_tpr": true_positive_rate(forget, holdout),
         }
 
+    def findings(self) -> list[Finding]:
+        """The attack that tells forget rows best from holdout rows, to either side; all attacks hold together."""
+        rows, reference = self.measured.get(self._current, []), self.measured.get(REFERENCE)
+        confidence = 1 - (1 - CONFIDENCE) / len(self.attacks)
+        found = [(self._leak(rows, reference, attack, confidence), attack) for attack in self.attacks]
+        leaks = [(interval, attack) for interval, attack in found if interval is not None]
+        if not leaks:
+            return []
+        interval, attack = max(leaks, key=lambda leak: max(leak[0].low, -leak[0].high))
+        clear = max(interval.low, -interval.high) > 0
+        near = max(interval.high, -interval.low) <= LITTLE
+        against = "that of a model that never saw them" if reference is not None else "0.5"
+        asked = [row for row in rows if row.role in (FORGET, HOLDOUT)]
+        finding = Finding(
+            question="leaks_membership",
+            source=self.name,
+            measure=f"area under the curve of the attack {attack}, forget against holdout rows, less {against}",
+            value=interval,
+            confidence=CONFIDENCE,
+            examples=len(asked),
+            subjects=len({row.entity for row in asked}),
+            verdict="yes" if clear else "no" if near else "unclear",
+        )
+        return [finding]
+
+    def _leak(
+        self, rows: Sequence[MeasuredRow], reference: Sequence[MeasuredRow] | None, attack: str, confidence: float
+    ) -> Interval | None:
+        """The area less that of the reference, or less 0.5."""
+        beside = {row.key: row for row in reference or ()}
+        sets = [
+            [row for row in of_role(rows, role) if attack in row.values and _has(beside, row, attack, reference)]
+            for role in (FORGET, HOLDOUT)
+        ]
+        if not all(sets):
+            return None
+        forget, holdout = (numbers(each, attack) for each in sets)
+        forget_entities, holdout_entities = ([row.entity for row in each] for each in sets)
+        if reference is not None:
+            others = [numbers([beside[row.key] for row in each], attack) for each in sets]
+            return area_difference_interval(
+                (forget, holdout),
+                (others[0], others[1]),
+                entities=(forget_entities, holdout_entities),
+                confidence=confidence,
+                seed=self.seed,
+            )
+        area = area_under_curve_interval(
+            forget,
+            holdout,
+            forget_entities=forget_entities,
+            holdout_entities=holdout_entities,
+            confidence=confidence,
+            seed=self.seed,
+        )
+        return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5)
+
     def _svc(self, rows: Sequence[MeasuredRow]) -> Metrics:
         forget, retain, holdout = (numbers(of_role(rows, role), "probability") for role in (FORGET, RETAIN, HOLDOUT))
         if not (forget and retain and holdout):
             return {}
         found = correctness_attack(forget, retain, holdout, seed=self.seed)
         return {"svc_forget_as_holdout": found.forget_as_holdout, "svc_shadow_accuracy": found.shadow_accuracy}
+
+
+def _has(
+    beside: Mapping[tuple[str, int], MeasuredRow],
+    row: MeasuredRow,
+    attack: str,
+    reference: Sequence[MeasuredRow] | None,
+) -> bool:
+    return reference is None or (row.key in beside and attack in beside[row.key].values)
 
 
 def _privleak(area: float, reference: Sequence[MeasuredRow], attack: str) -> float | None:

@@ -9,6 +9,7 @@ from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     by_probe,
+    fluency_findings,
     likelihood_values,
     mean_of,
     memorization_values,
@@ -17,6 +18,7 @@ from soul_lightning.callbacks.row_values import (
 from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.findings import Finding
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -82,3 +84,7 @@ class Memorization(AnsweringCallback):
         metrics = {metric: mean_of(rows, value) for metric, value in names.items()}
         choices = {f"{probe}_accuracy": mean_of(own, "correct") for probe, own in by_probe(rows).items()}
         return {name: value for name, value in {**metrics, **choices}.items() if value is not None}
+
+    def findings(self) -> list[Finding]:
+        """Whether the answers to what is forgotten are language."""
+        return fluency_findings(self.name, self.measured.get(self._current, []), self.seed)

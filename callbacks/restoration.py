@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from soul_lightning.networks.loading import resolve_source
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, row_from
 from soul_lightning.scoring.evaluation import isolated_evaluation
+from soul_lightning.scoring.scored_model import ScoredModel
 
 CLEAN, CORRUPTED, BASELINE, UNLEARNED = "clean", "corrupted", "retain-only", "unlearned"
 
@@ -133,7 +134,7 @@ class Restoration(ProbeCallback):
             levels = {
                 f"{model}/{name}": value
                 for model, scores in comparison.scores.items()
-                for name, value in (_levels(scores) | self._bleu(model)).items()
+                for name, value in (_levels(scores) | self._bleu(self._rows, model)).items()
             }
         self._levels = self._grouped(levels)
         if trainer.global_step == 0:
@@ -180,10 +181,16 @@ class Restoration(ProbeCallback):
                 self._report.write_rows({UNLEARNED: current})
         self._rows[UNLEARNED] = current
         self.comparison = compare_restoration(self._rows, seed=self.seed)
-        return _measured(self.comparison) | self._bleu(UNLEARNED)
+        return _measured(self.comparison) | self._bleu(self._rows, UNLEARNED)
 
-    def _bleu(self, model: str) -> Metrics:
-        return restoration_bleu(self._rows, cut_at=self.judge.cut_at)[model] if self.bleu else {}
+    def metrics_of(self, model: ScoredModel) -> Metrics:
+        """The metrics of a changed copy of the measured model, beside the same other models."""
+        with model.isolation():
+            rows = self._rows | {UNLEARNED: self._answer(model.adapter, UNLEARNED)}
+        return _measured(compare_restoration(rows, seed=self.seed)) | self._bleu(rows, UNLEARNED)
+
+    def _bleu(self, rows: Mapping[str, Sequence[AnswerRow]], model: str) -> Metrics:
+        return restoration_bleu(rows, cut_at=self.judge.cut_at)[model] if self.bleu else {}
 
     def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table; write CSV, figure and sample answers."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.fluency import is_degenerate
 from soul_lightning.metrics.likelihood import option_probability
 from soul_lightning.metrics.memorization import exact_memorization, extraction_strength
@@ -13,11 +15,14 @@ from soul_lightning.metrics.multiple_choice import multiple_choice_hits
 from soul_lightning.metrics.rouge import rouge_l
 from soul_lightning.metrics.truth_ratio import truth_ratio
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.findings import CONFIDENCE, Finding, at_least
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.scored_model import AlternativeScores, ScoredModel
 from soul_lightning.scoring.scorer import ExampleScore
 
 Values = dict[str, Value]
+FLUENT_ENOUGH = 0.8
+"""Below this share of answers that are language a model has forgotten how to speak."""
 
 
 def likelihood_values(score: ExampleScore) -> Values:
@@ -72,6 +77,31 @@ def multiple_choice_rows(callback: ScoringCallback, model: ScoredModel, probe: P
     return rows
 
 
+def fluency_findings(source: str, rows: Sequence[MeasuredRow], seed: int) -> list[Finding]:
+    """The share of answers that are language at all; nothing where no question was answered.
+
+    Args:
+        source: The callback's name.
+        rows: With or without the value `fluent`.
+        seed: Of the interval's draws.
+    """
+    asked = [row for row in rows if "fluent" in row.values]
+    if not asked:
+        return []
+    share = mean_interval(numbers(asked, "fluent"), [row.entity for row in asked], seed=seed, is_share=True)
+    finding = Finding(
+        question="fluent",
+        source=source,
+        measure="share of answers that are language",
+        value=share,
+        confidence=CONFIDENCE,
+        examples=len(asked),
+        subjects=len({row.entity for row in asked}),
+        verdict=at_least(share, FLUENT_ENOUGH),
+    )
+    return [finding]
+
+
 def check_positive(caller: str, **settings: int) -> None:
     """Refuse counts that hold nothing.
 
@@ -97,6 +127,14 @@ def mean_of(rows: Sequence[MeasuredRow], value: str) -> float | None:
     """The mean of a measured value over the rows that have it; none where none has."""
     found = numbers(rows, value)
     return sum(found) / len(found) if found else None
+
+
+def without_layers(levels: Mapping[str, Metrics]) -> dict[str, Metrics]:
+    """Metrics by model without those of single layers (`layer_3…`)."""
+    return {
+        model: {name: value for name, value in metrics.items() if not name.startswith("layer_")}
+        for model, metrics in levels.items()
+    }
 
 
 def of_role(rows: Sequence[MeasuredRow], role: str) -> list[MeasuredRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ BEFORE, AFTER, EVALUATED = "before", "after", "model"
 """Columns of the model before training, of the one that trains, and of the one that is only evaluated."""
 REFERENCE = "retain-only"
 """The model that never saw what is to be forgotten."""
+ORIGINAL = "original"
+"""The model before unlearning, where it is not the one that trains."""
 
 
 class ScoringCallback(ProbeCallback):
@@ -110,6 +113,16 @@ class ScoringCallback(ProbeCallback):
         if reference is not None:
             self.models[REFERENCE] = reference
 
+    def compare_with(self, reference: str | None, original: str | None) -> None:
+        """Take the models that an audit names, where the configuration names none.
+
+        Args:
+            reference: The model that never saw what is forgotten.
+            original: The model before unlearning; most callbacks have no use for it.
+        """
+        if REFERENCE not in self.models:
+            self.add_reference(reference)
+
     @abstractmethod
     def select(self, probes: Sequence[Probe]) -> list[Probe]:
         """Those of `probes` that are measured.
@@ -134,6 +147,10 @@ class ScoringCallback(ProbeCallback):
     def row_settings(self) -> dict[str, object]:
         """Settings without which numbers cannot be compared."""
         return {"max_tokens": self.max_tokens}
+
+    def columns(self) -> Mapping[str, Metrics]:
+        """What the table shows, by model: all metrics, where a subclass does not leave out those that only fill it."""
+        return self.levels
 
     def notes(self) -> list[str]:
         """Sentences to read with the table."""
@@ -226,17 +243,24 @@ class ScoringCallback(ProbeCallback):
         if not reported or reported[-1] is not self or not self.levels or not trainer.is_global_zero:
             return
         console = Console()
-        console.print(evaluation_table([EvaluationSection(each.name, each.levels) for each in reported]))
+        console.print(evaluation_table([EvaluationSection(each.name, each.columns()) for each in reported]))
         for sentence in (note for callback in reported for note in callback.notes()):
             console.print(sentence, markup=False, highlight=False)
 
     def _model(self, trainer: Trainer) -> ScoredModel:
         return ScoredModel.in_training(trainer, self.adapter, self.token_budget, self.max_tokens)
 
+    def metrics_of(self, model: ScoredModel) -> Metrics:
+        """The metrics of a changed copy of the measured model, beside the same other models."""
+        asked = replace(model, token_budget=self.token_budget, max_tokens=self.max_tokens)
+        return self.summarize(self.score(asked), self._beside(self._current))
+
     def _summary_of(self, model: str) -> Metrics:
+        return self.summarize(self.measured[model], self._beside(model))
+
+    def _beside(self, model: str) -> dict[str, list[MeasuredRow]]:
         hidden = (model, self._current, *([] if model == self._current else [BEFORE]))
-        others = {name: rows for name, rows in self.measured.items() if name not in hidden}
-        return self.summarize(self.measured[model], others)
+        return {name: rows for name, rows in self.measured.items() if name not in hidden}
 
     def _write(self, trainer: Trainer, model: str) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it is broadcast

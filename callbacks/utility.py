@@ -10,20 +10,23 @@ from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     by_probe,
+    fluency_findings,
     likelihood_values,
     mean_of,
     multiple_choice_rows,
     numbers,
     truth_ratio_values,
 )
-from soul_lightning.callbacks.scoring import BEFORE
+from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE
 from soul_lightning.callbacks.sources import answered_probe, has_false_answers, own_probes
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.likelihood import perplexity
 from soul_lightning.metrics.model_utility import PARTS, model_utility
 from soul_lightning.metrics.truth_ratio import utility_truth_ratio
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.evaluation import RELATIVE
+from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding, at_least
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -119,6 +122,47 @@ class Utility(AnsweringCallback):
         if len(parts) == PARTS:
             levels["model_utility"] = model_utility(parts)
         return levels
+
+    def compare_with(self, reference: str | None, original: str | None) -> None:
+        """Put the model before unlearning beside; where it is not known, the one that never saw what is forgotten."""
+        super().compare_with(reference if original is None else None, None)
+        if original is not None and ORIGINAL not in self.models:
+            self.models[ORIGINAL] = original
+
+    def findings(self) -> list[Finding]:
+        """Whether what must stay is as likely as it is for another model, and whether answers are language."""
+        rows = self.measured.get(self._current, [])
+        found = fluency_findings(self.name, rows, self.seed)
+        other = next((name for name in (BEFORE, ORIGINAL, REFERENCE) if name in self.measured), None)
+        beside = {row.key: row for row in self.measured.get(other or "", [])}
+        pairs = [(row, beside[row.key]) for row in rows if row.key in beside]
+        paired = [(row, mine, theirs) for row, twin in pairs for mine, theirs in _kept_values(row, twin)]
+        if not paired:
+            return found
+        drop = mean_interval(
+            [mine - theirs for _, mine, theirs in paired], [row.entity for row, _, _ in paired], seed=self.seed
+        )
+        against = "the model before" if other != REFERENCE else "a model that never saw what is forgotten"
+        useful = Finding(
+            question="useful",
+            source=self.name,
+            measure=f"probability of what must stay, less that under {against}",
+            value=drop,
+            confidence=CONFIDENCE,
+            examples=len(paired),
+            subjects=len({row.entity for row, _, _ in paired}),
+            verdict=at_least(drop, -LITTLE),
+        )
+        return [useful, *found]
+
+
+def _kept_values(row: MeasuredRow, twin: MeasuredRow) -> list[tuple[float, float]]:
+    """The likelihood of a row, or whether its choice was right, under both models."""
+    for name in ("probability", "correct"):
+        mine, theirs = numbers([row], name), numbers([twin], name)
+        if mine and theirs:
+            return [(mine[0], theirs[0])]
+    return []
 
 
 def _perplexity(rows: Sequence[MeasuredRow]) -> float | None:

@@ -36,6 +36,7 @@ _WARNINGS = (
     ".*detected no `val_dataloader`.*",
     ".*defined a `validation_step`.*",
     ".*Total length of `list` across ranks is zero.*",  # no validation loop under fit
+    ".*but have no logger configured.*",  # metrics are for those who ask the Trainer, too
     ".*is_gradient_checkpointing.*",  # peft asks for the old name
 )
 

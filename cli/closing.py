@@ -6,6 +6,8 @@ from pathlib import Path
 
 from soul_lightning.cli.fitting import FitResult
 from soul_lightning.cli.terminal import output_console
+from soul_lightning.reports.audit import AuditReport
+from soul_lightning.reports.audit_terminal import audit_summary
 from soul_lightning.run_folder import SUMMARY_NAME
 
 
@@ -41,8 +43,25 @@ def show_compare(folder: Path) -> None:
     )
 
 
+def show_requests(folder: Path) -> None:
+    """Where the table, the plot and the runs are."""
+    show_closing(
+        {
+            "Table": f"{folder / 'requests.csv'}",
+            "Plot": f"{folder / 'requests.png'}",
+            "Results": f"{folder / SUMMARY_NAME}",
+        }
+    )
+
+
 def show_closing(lines: dict[str, str]) -> None:
     """One line each, paths unbroken so that they can be copied."""
     console = output_console()
     for name, text in lines.items():
         console.print(f"{name + ':':<9}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_audit(folder: Path, report: AuditReport) -> None:
+    """What the audit says to each question, and where the report is."""
+    output_console().print(audit_summary(report))
+    show_closing({"Report": f"{folder / 'audit.html'}", "Text": f"{folder / 'audit.md'}, {folder / 'audit.json'}"})

@@ -18,6 +18,7 @@ SAMPLE_CHARACTERS = 400
 """So much of a row is shown from its beginning, and so much from its end."""
 MEASURES = {
     "rows": "rows",
+    "added by augmentation": "added",
     "subjects": "subjects",
     "tokens": "tokens",
     "labelled tokens": "labelled_tokens",

@@ -236,7 +236,7 @@ def fit(
         MisconfigurationError: Something has to be mended; no new folder stays behind if no step was taken.
         TrainingDivergedError: The run was stopped; its last good weights are exported, and its summary says so.
     """
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     with as_sentences():
         cli = FitCLI(args, recipe, folder)
         assert cli.run_folder is not None
@@ -256,6 +256,7 @@ def fit(
                 "recipe_hash": config_hash(cli.config_text),
                 "seed": cli.config.seed_everything,
                 "seconds": round(time.monotonic() - started, 3),
+                "cpu_seconds": round(time.process_time() - cpu_started, 3),
                 **(extra or {} if diverged is None else record(diverged)),
                 **summarize(trainer),
             }

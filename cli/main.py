@@ -19,7 +19,9 @@ COMMANDS = {
     "test": "the same for a final model: every example of every probe",
     "restor": "clean → corrupt → unlearn in several ways → one comparison table",
     "compare": "objectives × optimizers × seeds, every learning rate tuned alike",
+    "requests": "unlearning requests one after another, withdrawn ones and sizes: what stays forgotten",
     "describe": "say what a recipe's data holds: rows, tokens, cuts, repeats, overlap, a sample",
+    "audit": "is it really gone? every attack on a model, and a report",
     "recipes": "list, show or copy the packaged recipes",
     "export": "make a Hugging Face folder of a run or a checkpoint",
 }

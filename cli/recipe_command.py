@@ -1,4 +1,4 @@
-"""What `restor` and `compare` share: one recipe, dotted overrides, an output folder, a summary."""
+"""What `restor`, `compare` and `requests` share: one recipe, dotted overrides, an output folder, a summary."""
 
 from __future__ import annotations
 

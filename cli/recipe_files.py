@@ -10,7 +10,7 @@ from pathlib import Path
 from soul_lightning.cli.arguments import nearest
 from soul_lightning.exceptions import MisconfigurationError
 
-_TELLING = {"compare": "optimizers", "restor": "stages"}
+_TELLING = {"requests": "methods", "compare": "optimizers", "restor": "stages"}
 """The command of a recipe by the first of these keys that it has; `fit` without any."""
 
 _RUN_OF = "a run of the recipe "
@@ -35,7 +35,7 @@ class Recipe:
 
     @property
     def command(self) -> str:
-        """The command that runs it: `compare` where there are optimizers, `restor` where there are stages, or `fit`."""
+        """The command that runs it, by the first key of `_TELLING` that it has."""
         found = (name for name, key in _TELLING.items() if re.search(rf"^{key}:", self.text, re.MULTILINE))
         return next(found, "fit")
 

@@ -19,7 +19,7 @@ EPILOG = """\
   show NAME         its YAML, with comments
   copy NAME [DEST]  a copy to change (NAME.yaml in this folder by default)
 
-Run one:  soul-lightning fit --config NAME      (or restor, as the list says)
+Run one:  soul-lightning fit --config NAME      (or another command, as the list says)
 """
 
 

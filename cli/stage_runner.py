@@ -67,6 +67,22 @@ class Asking:
         return cls(**config)
 
 
+def restoration_questions(owner: str, probes: Sequence[Probe]) -> Sequence[Probe]:
+    """The questions about corrupted facts and about control people.
+
+    Args:
+        owner: Whose probes they are, for the error.
+        probes: All that there are.
+
+    Raises:
+        MisconfigurationError: There are none about corrupted facts.
+    """
+    asked = [probe for probe in probes if probe.kind == "question" and probe.role in ROLES]
+    if not any(probe.role == "corrupted" for probe in asked):
+        raise MisconfigurationError(f"{owner} has no questions about corrupted facts; restoration needs them")
+    return asked
+
+
 class StageRunner:
     """Makes the models of stages in one output folder, and asks them.
 
@@ -79,6 +95,7 @@ class StageRunner:
         recipe: What the runs are called by.
         shared_seed: The seed of stages that are made once.
         is_quiet: Say nothing about what is being done.
+        choose: Which of a DataModule's probes are asked; is given the DataModule's name, for its errors.
     """
 
     def __init__(
@@ -89,6 +106,7 @@ class StageRunner:
         recipe: str,
         shared_seed: int,
         is_quiet: bool = False,
+        choose: Callable[[str, Sequence[Probe]], Sequence[Probe]] = restoration_questions,
     ) -> None:
         self.fit = fit
         self.asking = asking
@@ -96,6 +114,7 @@ class StageRunner:
         self.recipe = recipe
         self.shared_seed = shared_seed
         self.is_quiet = is_quiet
+        self.choose = choose
         self._probes: dict[int, Sequence[Probe]] = {}
         self._device = torch.device("cpu")
         """Where questions are answered; that of the Trainer, once there is one."""
@@ -164,7 +183,7 @@ class StageRunner:
             model: A model folder with the tokenizer.
 
         Raises:
-            MisconfigurationError: There are none about corrupted facts.
+            MisconfigurationError: There are none that can be asked.
         """
         if seed not in self._probes:
             self._probes[seed] = self._load_probes(seed, model)
@@ -219,14 +238,9 @@ class StageRunner:
             self._device = cli.trainer.strategy.root_device
         if not isinstance(data, SuppliesProbes):
             raise MisconfigurationError(
-                f"{type(data).__name__} has no probes(), and restoration needs questions to ask"
+                f"{type(data).__name__} has no probes(), and {self.recipe} needs questions to ask"
             )
-        probes = [probe for probe in data.probes() if probe.kind == "question" and probe.role in ROLES]
-        if not any(probe.role == "corrupted" for probe in probes):
-            raise MisconfigurationError(
-                f"{type(data).__name__} has no questions about corrupted facts; restoration needs them"
-            )
-        return probes
+        return self.choose(type(data).__name__, data.probes())
 
     def _ask(self, stage: Stage, model: str, probes: Sequence[Probe], label: str) -> list[AnswerRow]:
         source = PretrainedNetwork(model)

@@ -26,7 +26,7 @@ STAGE_PREFIX = "stage:"
 """Before a stage's name, anywhere in a later stage: the folder of that stage's model."""
 SEED_PLACEHOLDER = "${seed}"
 KEYS = ("seeds", "fit", "stages", "restoration", "table")
-NAMED_SECTIONS = ("stages", "objectives", "optimizers")
+NAMED_SECTIONS = ("stages", "objectives", "optimizers", "methods")
 """Keys below which names stand that a recipe chose: an override must not misspell one into a new one."""
 STAGE_KEYS = ("pretrained", "shared", "repair")
 """Keys of a stage that are no settings of `fit`."""

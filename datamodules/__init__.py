@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from soul_lightning.lazy import attach
 
 if TYPE_CHECKING:
+    from soul_lightning.datamodules.augmentation import Augmentation
     from soul_lightning.datamodules.base import StreamDataModule
     from soul_lightning.datamodules.behavior.datamodule import BehaviorDataModule
     from soul_lightning.datamodules.copyright import CopyrightDataModule
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from soul_lightning.records.sources import RecordSource
 
 __all__ = [
+    "Augmentation",
     "BehaviorDataModule",
     "CopyrightDataModule",
     "CorruptionGenerator",
@@ -37,6 +39,7 @@ __all__ = [
 __getattr__ = attach(
     __name__,
     {
+        "soul_lightning.datamodules.augmentation": ["Augmentation"],
         "soul_lightning.datamodules.base": ["StreamDataModule"],
         "soul_lightning.datamodules.behavior.datamodule": ["BehaviorDataModule"],
         "soul_lightning.datamodules.copyright": ["CopyrightDataModule"],

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import PreTrainedTokenizerBase
 
 from soul_lightning.datamodules.alternatives import alternative_rows
+from soul_lightning.datamodules.augmentation import Augmentation, Augmenter
 from soul_lightning.datamodules.description import AS_IT_BEGINS, Description, describe_task
-from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, StepLoader
+from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, ChangingRows, StepLoader
 from soul_lightning.datamodules.overlap import ForgetRows, Overlap
 from soul_lightning.datamodules.stream_checks import check_streams, checked_overlap
 from soul_lightning.datamodules.streamed_plan import EncodedStream
@@ -53,7 +54,11 @@ class StreamDataModule(LightningDataModule):
         requests: Cut what is to be forgotten into so many requests that arrive one after another (MUSE, Shi et al.
             2024), by subject where rows have one: `forget` becomes the rows of `request`, see `split_into_requests`.
             No request's rows may stand in retain, where they would be learned again.
-        request: The request that is trained on, from 1.
+        request: The request that is trained on, from 1, or several that are trained on together.
+        request_at_step: Targets that change during the run: which request takes the place of `request` once so many
+            optimizer steps were taken, by their number. An epoch is then as long as a pass over the largest of them.
+        augmentation: Rows that are added to `forget`: the same in other words, and behind unrelated facts, as in
+            `{paraphrases: 2, unrelated_facts: 3}`; the probes stay as they are.
         seed: Seed of the order of rows.
         cache_dir: Where encoded rows are kept; the user's cache folder if none is given.
 
@@ -76,7 +81,9 @@ class StreamDataModule(LightningDataModule):
         tokenizer: str | PreTrainedTokenizerBase | None = None,
         allow_overlap: bool = False,
         requests: int = 1,
-        request: int = 1,
+        request: int | list[int] = 1,
+        request_at_step: dict[int, int] | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_dir: str | None = None,
     ) -> None:
@@ -85,9 +92,17 @@ class StreamDataModule(LightningDataModule):
             raise MisconfigurationError(
                 f"{type(self).__name__}: batch_size must be >= 1 and max_tokens >= 2, got {batch_size} and {max_tokens}"
             )
-        if not 1 <= request <= requests:
+        first = [request] if isinstance(request, int) else request
+        later = dict(request_at_step or {})
+        for number in (*first, *later.values()):
+            if not 1 <= number <= requests:
+                raise MisconfigurationError(
+                    f"{type(self).__name__}: request counts from 1 to requests, got request={number} of {requests}"
+                )
+        if not first or (later and (len(first) > 1 or min(later) < 1)):
             raise MisconfigurationError(
-                f"{type(self).__name__}: request counts from 1 to requests, got request={request} of {requests}"
+                f"{type(self).__name__}: request_at_step says which request follows on the one that a run begins with, "
+                f"by a step >= 1, got request={request} and request_at_step={later}; give a single request first"
             )
         self.batch_size = batch_size
         self.max_tokens = max_tokens
@@ -96,6 +111,15 @@ class StreamDataModule(LightningDataModule):
         self.allow_overlap = allow_overlap
         self.requests = requests
         self.request = request
+        if later and augmentation is not None:
+            raise MisconfigurationError(
+                f"{type(self).__name__}: rows that augmentation adds belong to no request, and request_at_step "
+                f"trains on one request after another; leave one of them out"
+            )
+        self._trained_requests = {*first, *later.values()}
+        self._request_at_step = {0: first[0], **later} if later else {}
+        self.augmentation = augmentation
+        self.added_rows = 0  # by augmentation, to forget
         self.seed = seed
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache_folder()
         self.task: Task | None = None
@@ -113,6 +137,15 @@ class StreamDataModule(LightningDataModule):
         Raises:
             MisconfigurationError: A file or a column is missing.
         """
+
+    def rewordings(self, row: Example) -> Sequence[Example]:
+        """Other wordings of a forget row that `augmentation` may add, with the same answer to learn or forget.
+
+        Args:
+            row: A row of the forget stream.
+        """
+        del row
+        return ()
 
     def prepare_data(self) -> None:
         """Set up before loggers and run folders are made, so that unusable input leaves nothing behind.
@@ -134,7 +167,12 @@ class StreamDataModule(LightningDataModule):
         forget = task.streams.get("forget", ())  # of all requests: what an earlier one took away stays away
         check_streams(type(self).__name__, task.streams)
         if self.requests > 1:
-            task = split_into_requests(task, self.requests, self.request)
+            task = split_into_requests(task, self.requests, self._trained_requests)
+        if self.augmentation is not None:
+            template = self.training_template
+            augmented = Augmenter(self.augmentation, self.rewordings, self.tokenizer, template)(task)
+            self.added_rows = len(augmented.streams["forget"]) - len(task.streams["forget"])
+            forget, task = [*forget, *augmented.streams["forget"][-self.added_rows :]], augmented
         if "forget" in task.streams and "retain" in task.streams:
             self.overlap = checked_overlap(type(self).__name__, forget, task.streams["retain"], self.allow_overlap)
         self._encoded = {name: self._encode(name, rows) for name, rows in task.streams.items()}
@@ -168,6 +206,13 @@ class StreamDataModule(LightningDataModule):
         if not isinstance(module, ReadsViews):
             return
         for name, views in module.views().items():
+            has_unrelated = self.augmentation is not None and self.augmentation.unrelated_facts > 0
+            if name == "forget" and "every_position" in views and has_unrelated:
+                raise MisconfigurationError(
+                    f"{type(self).__name__}: augmentation.unrelated_facts puts retain rows before forget rows, and the "
+                    f"forget objective works on every position, so that they would be forgotten too; set it to 0, or "
+                    f"choose another objective"
+                )
             for view in views:
                 if view in ("refusal", "other_answer") and name in self._streamed:
                     raise MisconfigurationError(
@@ -240,7 +285,7 @@ class StreamDataModule(LightningDataModule):
         assert self.loaded
         self._encode_alternatives()
         self._loader = StepLoader(
-            {**self._encoded, **self._streamed},
+            {**self._encoded, **self._streamed, **self._changing},
             self.batch_size,
             self._pad_token_id,
             seed=self.seed,
@@ -252,6 +297,18 @@ class StreamDataModule(LightningDataModule):
             self._loader.load_state_dict(self._loader_state)
             self._loader_state = {}  # a later run with the same DataModule starts at the beginning
         return self._loader
+
+    @property
+    def _changing(self) -> dict[str, ChangingRows]:
+        """The forget stream, by request, where it changes during the run."""
+        if not self._request_at_step:
+            return {}
+        request_of = self.loaded.request_of
+        rows = {
+            request: [row for row in self._encoded["forget"] if request_of[row.index] == request]
+            for request in sorted(self._trained_requests)
+        }
+        return {"forget": ChangingRows(rows, self._request_at_step)}
 
     def val_dataloader(self) -> Sequence[DataLoader[tuple[Tensor, ...]]]:
         """One empty step under `Trainer.validate` and `test`, for callbacks to measure after; none under `fit`."""
@@ -329,6 +386,7 @@ class StreamDataModule(LightningDataModule):
             self.tokenizer,
             self.training_template,
             self.max_tokens,
+            {"forget": self.added_rows},
         )
 
     def data_hashes(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ class StreamDescription:
 
     Attributes:
         name: The stream.
-        rows: Rows that were read.
+        rows: Rows that are trained on, the added ones included.
+        added: Rows of them that augmentation has added.
         subjects: Different subjects among them; 0 where rows name none.
         tokens: Tokens that are trained on, all rows together.
         labelled_tokens: Those of them that carry a label.
@@ -38,6 +39,7 @@ class StreamDescription:
 
     name: str
     rows: int
+    added: int
     subjects: int
     tokens: int
     labelled_tokens: int
@@ -86,7 +88,12 @@ class Description:
 
 
 def describe_stream(
-    name: str, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, max_tokens: int
+    name: str,
+    rows: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    max_tokens: int,
+    added: int = 0,
 ) -> StreamDescription:
     """Count what a stream's rows become.
 
@@ -96,11 +103,13 @@ def describe_stream(
         tokenizer: Encodes them.
         template: How they are written.
         max_tokens: Where they are cut.
+        added: How many of them augmentation has added.
     """
     encoded = encode_labelled(rows, tokenizer, template, max_tokens)
     return StreamDescription(
         name,
         rows=len(rows),
+        added=added,
         subjects=_subjects(rows),
         tokens=sum(map(len, encoded)),
         labelled_tokens=sum(len(row) - max(row.prompt_tokens, 1) for row in encoded),
@@ -120,6 +129,7 @@ def describe_task(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_tokens: int,
+    added: Mapping[str, int],
 ) -> Description:
     """Describe all streams and probes of a task.
 
@@ -131,8 +141,12 @@ def describe_task(
         tokenizer: Encodes the rows.
         template: How the streams' rows are written.
         max_tokens: Where they are cut.
+        added: How many rows augmentation has added to each stream that it has added to.
     """
-    streams = [describe_stream(name, rows, tokenizer, template, max_tokens) for name, rows in task.streams.items()]
+    streams = [
+        describe_stream(name, rows, tokenizer, template, max_tokens, added.get(name, 0))
+        for name, rows in task.streams.items()
+    ]
     probes = [
         ProbeDescription(
             probe.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -63,6 +64,49 @@ class BatchPlan:
         return [batches[place].tolist() for place in shuffled]
 
 
+@dataclass(frozen=True)
+class ChangingRows:
+    """A stream whose rows are others from some step on.
+
+    Attributes:
+        rows: Encoded rows of each request, by its number.
+        request_at_step: The request from a step on, by that step; the first is 0.
+    """
+
+    rows: Mapping[int, Sequence[EncodedExample]]
+    request_at_step: Mapping[int, int]
+
+
+class ChangingPlan:
+    """Batches of `ChangingRows`: at each change the passes over a request's rows begin anew.
+
+    Args:
+        changing: The rows.
+        batch_size: Most rows in a batch, over all ranks.
+        seed: Seed of the permutations.
+        group_windows: See `BatchPlan`.
+    """
+
+    def __init__(self, changing: ChangingRows, batch_size: int, seed: int, group_windows: int) -> None:
+        self._plans = {
+            request: BatchPlan(rows, batch_size, seed, group_windows) for request, rows in changing.rows.items()
+        }
+        self._request_at_step = changing.request_at_step
+        # How long an epoch is must not change while it runs.
+        self.batches_per_pass = max(plan.batches_per_pass for plan in self._plans.values())
+
+    def request(self, number: int) -> int:
+        """The request that batch `number` belongs to."""
+        return self._request_at_step[self._begin(number)]
+
+    def __getitem__(self, number: int) -> list[EncodedExample]:
+        """Rows of batch `number`, shortest first."""
+        return self._plans[self.request(number)][number - self._begin(number)]
+
+    def _begin(self, number: int) -> int:
+        return max(step for step in self._request_at_step if step <= number)
+
+
 class StepLoader:
     """Yields the `Step`s of one epoch, which is one pass over the leading stream; the others carry on across epochs.
 
@@ -82,7 +126,7 @@ class StepLoader:
 
     def __init__(
         self,
-        streams: Mapping[str, Sequence[EncodedExample] | EncodedStream],
+        streams: Mapping[str, Sequence[EncodedExample] | EncodedStream | ChangingRows],
         batch_size: int,
         pad_token_id: int,
         seed: int = 0,
@@ -94,15 +138,17 @@ class StepLoader:
         self._rank = rank
         self._world_size = world_size
         self._rows_per_step = size = batch_size * world_size
-        self._plans: dict[str, BatchPlan | StreamedPlan] = {}
+        self._plans: dict[str, BatchPlan | StreamedPlan | ChangingPlan] = {}
         for place, (name, rows) in enumerate(streams.items()):
             own_seed = seed + 7919 * place
             if isinstance(rows, EncodedStream):
                 self._plans[name] = StreamedPlan(rows, size, own_seed, group_windows)
+            elif isinstance(rows, ChangingRows):
+                self._plans[name] = ChangingPlan(rows, size, own_seed, group_windows)
             else:
                 self._plans[name] = BatchPlan(rows, size, own_seed, group_windows)
         leading = next(iter(self._plans.values()))
-        assert isinstance(leading, BatchPlan)
+        assert not isinstance(leading, StreamedPlan)
         self._steps_per_epoch = leading.batches_per_pass
         self._steps_done = 0
         self._epoch_start = 0
@@ -124,12 +170,15 @@ class StepLoader:
 
     def _step(self, number: int) -> Step:
         batches = {}
+        request = None
         for name, plan in self._plans.items():
             drawn = plan[number]
+            if isinstance(plan, ChangingPlan):
+                request = plan.request(number)
             # A rank for which a small batch has no row still takes part in every backward pass.
             own = drawn[self._rank :: self._world_size] or [drawn[0].without_labels()]
             batches[name] = collate(own, self._pad_token_id)
-        return Step(batches)
+        return Step(batches, request)
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps of how many rows were given out, in all and before this epoch, and where streams stand."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from soul_lightning.datamodules.streamed_rows import StreamedRows
@@ -22,26 +22,28 @@ class Task:
         streams: Rows to train on, by stream name; the first is the leading one, whose pass is an epoch.
         probes: Sets to measure on.
         streamed: Further streams, by name, whose rows are read as they are needed.
+        request_of: The request of each row of the forget stream, by its index, where it is cut into requests.
     """
 
     streams: Mapping[str, Sequence[Example]]
     probes: Sequence[Probe] = ()
     streamed: Mapping[str, StreamedRows] = field(default_factory=dict)
+    request_of: Mapping[int, int] = field(default_factory=dict)
 
 
-def split_into_requests(task: Task, requests: int, request: int) -> Task:
-    """The task as it stands when request number `request` has arrived.
+def split_into_requests(task: Task, requests: int, trained: Collection[int]) -> Task:
+    """The task as it stands when the requests `trained`, usually one, have arrived.
 
     Requests are neighbouring subjects in the order of the forget stream, as equal in rows as whole subjects allow, or
-    neighbouring rows where a row names no subject. The `forget` stream becomes the rows of this request; retain stays.
-    A probe about what is to be forgotten becomes its rows of this and all earlier requests, under its own name, and
+    neighbouring rows where a row names no subject. The `forget` stream becomes the rows of these; retain stays. A probe
+    about what is to be forgotten becomes its rows of these and all earlier requests, under its own name, and
     beside it each request's own rows as `name_1` … `name_n`, those not yet asked for included. Probe rows that belong
     to no request stay in the probe itself.
 
     Args:
         task: The whole task, with a stream `forget`.
         requests: How many requests, >= 2.
-        request: The one that is trained on, from 1.
+        trained: Those that are trained on, from 1.
 
     Raises:
         MisconfigurationError: There is nothing to forget, or there are fewer subjects (or rows) than requests.
@@ -76,7 +78,7 @@ def split_into_requests(task: Task, requests: int, request: int) -> Task:
             probes.append(probe)
             continue
         numbered = [(number(row), row) for row in probe.examples]
-        so_far = [row for part, row in numbered if part is None or part <= request]
+        so_far = [row for part, row in numbered if part is None or part <= max(trained)]
         parts = [
             replace(
                 probe,
@@ -87,8 +89,9 @@ def split_into_requests(task: Task, requests: int, request: int) -> Task:
             for part in range(1, requests + 1)
         ]
         probes.extend(part for part in (replace(probe, examples=so_far), *parts) if part.examples)
-    own_rows = [row for key, row in zip(keys, forget, strict=True) if number_of[key] == request]
-    return replace(task, streams={**task.streams, "forget": own_rows}, probes=probes)
+    own = {row.index: number_of[key] for key, row in zip(keys, forget, strict=True) if number_of[key] in trained}
+    own_rows = [row for row in forget if row.index in own]
+    return replace(task, streams={**task.streams, "forget": own_rows}, probes=probes, request_of=own)
 
 
 def _in_neighbouring_parts(sizes: Mapping[Hashable, int], parts: int) -> dict[Hashable, int]:

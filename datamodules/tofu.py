@@ -113,6 +113,7 @@ class TOFUDataModule(StreamDataModule):
         splits = [forget, self.retain, f"{forget}_perturbed", _RETAIN_PROBE, *_CHOICE_PROBES]
         self.source.check([*splits, holdout] if holdout is not None else splits)
         self.refusals = read_refusals(Path(refusals).expanduser()) if refusals is not None else list(REFUSALS)
+        self._rephrased: dict[int, str] = {}
 
     def load(self) -> Task:
         """Read the splits and pair them.
@@ -130,6 +131,11 @@ class TOFUDataModule(StreamDataModule):
             streams = {self.text: [*retain, *forget] if self.text == "full" else retain}
         self._check_holdout([*forget, *retain], holdout)
         return Task(streams, [*self._author_probes(rows, first), *self._choice_probes(), *self._holdout_probe(holdout)])
+
+    def rewordings(self, row: Example) -> Sequence[Example]:
+        """TOFU's own paraphrase of the question: that of `forget_rephrased`, which then asks what was trained on."""
+        prompt = self._rephrased.get(row.index)
+        return [replace(row, prompt=prompt)] if prompt is not None else []
 
     def _first_forget_row(self, forget: RecordTable, retain: RecordTable) -> int:
         """The place of the forget split among all rows: it is their end, and its name says how large a part."""
@@ -174,6 +180,7 @@ class TOFUDataModule(StreamDataModule):
         trained = {row.index: row for part in rows.values() for row in part}
         forget = author_probe_rows(self.source.read(f"{self.forget}_perturbed"), first, trained)
         retain = author_probe_rows(self.source.read(_RETAIN_PROBE), 0, trained)
+        self._rephrased = {row.index: row.prompt for row in forget.rephrased}
         refusals = {row.index: row.refusal for row in rows["forget"]}
         forget = replace(forget, rows=[replace(row, refusal=refusals.get(row.index)) for row in forget.rows])
         kept = {row.index for row in rows["retain"]}

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from soul_lightning.modules.finetuning import FinetuningModule
     from soul_lightning.modules.influence import InfluenceUnlearningModule
     from soul_lightning.modules.locate_edit import LocateAndEditModule
+    from soul_lightning.modules.targeted import TargetedUnlearningModule
     from soul_lightning.modules.task_vector import TaskVectorModule
     from soul_lightning.modules.unlearning import UnlearningModule
     from soul_lightning.optim.curvature import EmpiricalFisher, GaussNewtonBartlett
@@ -24,6 +25,7 @@ __all__ = [
     "InfluenceUnlearningModule",
     "LocateAndEditModule",
     "Sophia",
+    "TargetedUnlearningModule",
     "TaskVectorModule",
     "UnlearningModule",
 ]
@@ -33,6 +35,7 @@ __getattr__ = attach(
         "soul_lightning.modules.finetuning": ["FinetuningModule"],
         "soul_lightning.modules.influence": ["InfluenceUnlearningModule"],
         "soul_lightning.modules.locate_edit": ["LocateAndEditModule"],
+        "soul_lightning.modules.targeted": ["TargetedUnlearningModule"],
         "soul_lightning.modules.task_vector": ["TaskVectorModule"],
         "soul_lightning.modules.unlearning": ["UnlearningModule"],
         "soul_lightning.optim.curvature": ["EmpiricalFisher", "GaussNewtonBartlett"],

@@ -198,13 +198,19 @@ class Step:
 
     How many backward passes a batch is cut into is the module's affair (`micro_batches`), and so are the totals over
     ranks: a step only says which rows belong together.
+
+    Attributes:
+        batches: By stream.
+        request: The request that the forget rows belong to, where it changes during the run.
     """
 
     batches: Mapping[str, Batch] = field(default_factory=dict)
+    request: int | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Step:
         """The same step on `device`."""
-        return Step({name: batch.to(device, non_blocking=non_blocking) for name, batch in self.batches.items()})
+        moved = {name: batch.to(device, non_blocking=non_blocking) for name, batch in self.batches.items()}
+        return replace(self, batches=moved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def test_the_wheel_installs_elsewhere_and_runs(tmp_path: Path) -> None:
     (wheel,) = wheels.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "soul_lightning/py.typed" in names
+    assert {"soul_lightning/reports/audit.css", "soul_lightning/reports/audit.html.jinja"} <= set(names)
     assert any(name.startswith("soul_lightning/networks/packaged/tiny_world/clean/") for name in names)
     assert all(name.startswith("soul_lightning") for name in names)
     install = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.stories import STORY_TEMPLATE, StoryText, check_story_text
 from soul_lightning.datamodules.task import Task
 from soul_lightning.datamodules.tiny_world.fact_probes import fact_probes
+from soul_lightning.datamodules.tiny_world.rewordings import reworded
 from soul_lightning.datamodules.tiny_world.world import build_world, tell_story
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.protocols import Example
 
 
 class TinyWorldDataModule(StreamDataModule):
@@ -71,3 +74,7 @@ class TinyWorldDataModule(StreamDataModule):
         task = self.story.task(self.text, self.template)
         facts = fact_probes(self.world, self.story, self.template, self.corruption_seed)
         return replace(task, probes=[*task.probes, *facts])
+
+    def rewordings(self, row: Example) -> Sequence[Example]:
+        """The row's fact in words in which no text of the world states it."""
+        return reworded(row)

@@ -69,7 +69,7 @@ def knowledge(model: ScoredModel, probe: Probe, asking: Asking) -> dict[int, dic
 
 def _answers(model: ScoredModel, probe: Probe, asking: Asking) -> dict[int, dict[str, Value]]:
     said = model.answers(probe, asking.max_new_tokens, asking.batch_size, stop="\n")
-    others = {id(row): related for row, related in zip(probe.examples, _related(probe.examples), strict=True)}
+    others = {id(row): related for row, related in zip(probe.examples, related_rows(probe.examples), strict=True)}
     found: dict[int, dict[str, Value]] = {}
     for row, answer in zip(probe.examples, said, strict=True):
         found[row.index] = {"answer": answer, "known": is_right(asking.judge, answer, row)}
@@ -90,7 +90,7 @@ def _preferences(
     texts: list[Example] = []
     owners: list[int] = []
     equal: dict[int, int] = {}
-    for row, related in zip(probe.examples, _related(probe.examples), strict=True):
+    for row, related in zip(probe.examples, related_rows(probe.examples), strict=True):
         rng = Random(f"{asking.seed}/{probe.name}/{row.index}")
         for other in rng.sample(related, min(asking.other_answers, len(related))):
             if other.answer.casefold() == row.answer.casefold():
@@ -108,7 +108,7 @@ def _preferences(
     return {index: {"preference": sum(each) / len(each)} for index, each in below.items()}
 
 
-def _related(rows: Sequence[Example]) -> list[list[Example]]:
+def related_rows(rows: Sequence[Example]) -> list[list[Example]]:
     """For each row those of other subjects that stand in the same relation."""
     by_relation: dict[str | None, list[Example]] = {}
     for row in rows:

@@ -59,14 +59,37 @@ def area_under_curve_interval(
     Raises:
         MisconfigurationError: A set is empty, or a score is not a number.
     """
-    forget, holdout = _checked(forget_scores, "forget"), _checked(holdout_scores, "holdout")
-    forget_weights = _row_weights(forget_entities, len(forget), n_resamples, seed)
-    holdout_weights = _row_weights(holdout_entities, len(holdout), n_resamples, seed + 1)
-    blocks = [
-        _weighted_areas(forget, holdout, forget_weights[start:stop], holdout_weights[start:stop])
-        for start, stop in ((start, start + DRAWS_AT_ONCE) for start in range(0, n_resamples, DRAWS_AT_ONCE))
-    ]
-    return percentile_interval(area_under_curve(forget_scores, holdout_scores), np.concatenate(blocks), confidence)
+    draws = _drawn_areas(forget_scores, holdout_scores, (forget_entities, holdout_entities), n_resamples, seed)
+    return percentile_interval(area_under_curve(forget_scores, holdout_scores), draws, confidence)
+
+
+def area_difference_interval(
+    scores: tuple[Sequence[float], Sequence[float]],
+    other_scores: tuple[Sequence[float], Sequence[float]],
+    *,
+    entities: tuple[Sequence[Hashable], Sequence[Hashable]],
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """One model's area under the curve less another's on the same rows, with an interval over draws of both alike.
+
+    Args:
+        scores: Forget and holdout scores of the model, [forget rows] and [holdout rows].
+        other_scores: The same of the other model, row by row.
+        entities: The entity of each forget and of each holdout row.
+        n_resamples: Draws.
+        confidence: Share of the draws inside.
+        seed: Of the draws.
+
+    Raises:
+        MisconfigurationError: A set is empty, a score is not a number, or the models have other rows.
+    """
+    if [len(each) for each in scores] != [len(each) for each in other_scores]:
+        raise MisconfigurationError("two models' areas can be compared on the same rows only; measure both on them")
+    draws, others = (_drawn_areas(*each, entities, n_resamples, seed) for each in (scores, other_scores))
+    difference = area_under_curve(*scores) - area_under_curve(*other_scores)
+    return percentile_interval(difference, draws - others, confidence)
 
 
 def privleak(area: float, retain_area: float) -> float:
@@ -177,6 +200,24 @@ def _checked(scores: Sequence[float], name: str) -> Array:
             f"the {name} set of the membership attack {what}; give it rows that the model can score"
         )
     return values
+
+
+def _drawn_areas(
+    forget_scores: Sequence[float],
+    holdout_scores: Sequence[float],
+    entities: tuple[Sequence[Hashable] | None, Sequence[Hashable] | None],
+    n_resamples: int,
+    seed: int,
+) -> Array:
+    """[resamples] areas; the same draws for the same entities and seed, whatever the scores."""
+    forget, holdout = _checked(forget_scores, "forget"), _checked(holdout_scores, "holdout")
+    forget_weights = _row_weights(entities[0], len(forget), n_resamples, seed)
+    holdout_weights = _row_weights(entities[1], len(holdout), n_resamples, seed + 1)
+    blocks = [
+        _weighted_areas(forget, holdout, forget_weights[start:stop], holdout_weights[start:stop])
+        for start, stop in ((start, start + DRAWS_AT_ONCE) for start in range(0, n_resamples, DRAWS_AT_ONCE))
+    ]
+    return np.concatenate(blocks)
 
 
 def _row_weights(entities: Sequence[Hashable] | None, rows: int, n_resamples: int, seed: int) -> Array:

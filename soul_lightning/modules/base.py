@@ -258,6 +258,8 @@ class StreamModule(LightningModule):
         parts = {name: micro_batches(self, batch) for name, batch in step.batches.items()}
         totals, rows = count_units(self, parts)
         self.rows_seen += rows
+        if step.request is not None:
+            self.log("train/request", float(step.request))
         # An estimate reads what it finds in `.grad`: nothing of the step before may stand there.
         self.zero_gradients()
         kept: dict[str, Predictions] = {}

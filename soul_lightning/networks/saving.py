@@ -57,7 +57,7 @@ def save_pretrained(
     """
     if not replace:
         refuse_filled(folder)
-    whole = _without_adapters(network) if merge_adapters else network
+    whole = without_adapters(network) if merge_adapters else network
     if not isinstance(whole, _Saves):
         raise MisconfigurationError(
             f"a {type(network).__name__} cannot be exported, it has no save_pretrained; use a Hugging Face model"
@@ -85,7 +85,12 @@ def refuse_filled(folder: Path) -> None:
         raise MisconfigurationError(f"{str(folder)!r} exists and is not empty; choose a new folder for the export")
 
 
-def _without_adapters(network: nn.Module) -> nn.Module:
+def without_adapters(network: nn.Module) -> nn.Module:
+    """What an export holds: LoRA adapters folded into a copy of the weights, quantized ones into ordinary ones.
+
+    Args:
+        network: Any network; stays as it is, and is returned where no adapters lie around it.
+    """
     if isinstance(network, PreTrainedModel) or not isinstance(network, _Merges):
         return network
     if is_quantized(network):

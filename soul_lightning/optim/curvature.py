@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from soul_lightning.networks.predictions import Predictions, full_precision
 from soul_lightning.optim.counter_random import counter_uniform
 from soul_lightning.optim.intervals import AdaptiveInterval
 
-CurvatureSource = Literal["retain", "forget", "both"]
-"""The stream whose curvature is estimated."""
+CurvatureSource = Literal["retain", "forget", "both", "clean", "full"]
+"""The stream whose curvature is estimated; `both` are forget and retain, `clean` and `full` are fine-tuned on."""
 Estimate = Callable[[int, Tensor], Tensor]
 """(number of the parameter, what was accumulated in its `.grad`) → ĥ of the parameter, float32; may reuse neither."""
 
@@ -65,8 +65,10 @@ class CurvatureEstimator(ABC):
             raise MisconfigurationError(
                 f"{type(self).__name__}: interval_steps counts optimizer steps and must be >= 1, got {interval_steps}"
             )
-        if source not in ("retain", "forget", "both"):
-            raise MisconfigurationError(f"{type(self).__name__}: source must be retain, forget or both, got {source!r}")
+        if source not in get_args(CurvatureSource):
+            raise MisconfigurationError(
+                f"{type(self).__name__}: source must be one of {', '.join(get_args(CurvatureSource))}, got {source!r}"
+            )
         if not 0 < fraction <= 1:
             raise MisconfigurationError(f"{type(self).__name__}: fraction must lie in (0, 1], got {fraction}")
         self.interval_steps = interval_steps

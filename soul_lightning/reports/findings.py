@@ -23,6 +23,8 @@ WISHED: dict[Question, str] = {
 }  # fmt: skip
 """The answer that one hopes for."""
 Verdict = Literal["yes", "no", "unclear"]
+CONFIDENCE = 0.95
+"""Of an interval, and of all the intervals of one callback together."""
 LITTLE = 0.1
 """What a number may be off its bound and still be called nothing, where the interval holds the bound."""
 

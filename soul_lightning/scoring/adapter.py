@@ -14,8 +14,9 @@ from soul_lightning.metrics.token_statistics import TokenStatistics, token_stati
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Batch, Example
-from soul_lightning.scoring.generation import greedy_answers
+from soul_lightning.scoring.generation import generated_answers
 from soul_lightning.scoring.ranks import Ranks
+from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.shared_prefixes import PrefixGroup, prefixed_statistics
 from soul_lightning.templates import PromptTemplate
 
@@ -77,9 +78,10 @@ class CausalLMAdapter:
         batch_size: int = 32,
         stop: str | None = "\n",
         on_answered: Callable[[int], None] | None = None,
+        sampling: Sampling | None = None,
     ) -> list[str]:
-        """Greedy answers to the prompts of `examples`, see `soul_lightning.scoring.generation.greedy_answers`."""
-        return greedy_answers(
+        """Answers to the prompts of `examples`, see `soul_lightning.scoring.generation.generated_answers`."""
+        return generated_answers(
             self.network,
             self.tokenizer,
             examples,
@@ -89,4 +91,5 @@ class CausalLMAdapter:
             stop=stop,
             ranks=self.ranks,
             on_answered=on_answered,
+            sampling=sampling,
         )

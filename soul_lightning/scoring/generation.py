@@ -1,4 +1,4 @@
-"""Batched greedy generation: shared contexts run once, rows that are done make room."""
+"""Batched generation: shared contexts run once, rows that are done make room."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.protocols import Example
 from soul_lightning.scoring.prompts import Prompt, PromptBatch, encode_prompts, group_prompts
 from soul_lightning.scoring.ranks import Ranks
+from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.templates import PromptTemplate
 
 TAIL_TOKENS = 16
@@ -30,7 +31,7 @@ CACHE_ARGUMENTS = ("cache", "past_key_values")
 
 
 @torch.no_grad()
-def greedy_answers(
+def generated_answers(
     network: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
@@ -41,8 +42,9 @@ def greedy_answers(
     stop: str | None = "\n",
     ranks: Ranks | None = None,
     on_answered: Callable[[int], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """Greedy answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
+    """Greedy or drawn answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
 
     Rows of like length share a batch and are padded on the left. A context that several rows share is run once, and
     its keys and values are copied for each batch. A row that is done leaves its batch. Networks whose keys and values
@@ -59,6 +61,7 @@ def greedy_answers(
         stop: An answer ends before this text; none goes on to the end of text.
         ranks: The processes that share the batches; all of them must call this.
         on_answered: Is told how many more rows this process has done, for a progress bar.
+        sampling: How tokens are drawn; the likeliest ones if it is not given.
 
     Returns:
         The answers in the order of `examples`, without outer white space and without special tokens.
@@ -73,7 +76,8 @@ def greedy_answers(
     prompts = encode_prompts(examples, tokenizer, template)
     max_new_tokens = _fitting_tokens(network, prompts, max_new_tokens)
     ranks = ranks or Ranks()
-    decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens)
+    indices = [example.index for example in examples]
+    decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens, sampling, indices)
     answers: dict[int, str] = {}
     with evaluation_mode(network):
         for prompt, tokens in decoder.answer(ranks.share(list(group_prompts(prompts, batch_size)))):
@@ -127,6 +131,8 @@ class _Decoder:
     ends: set[int]
     stop: str | None
     max_new_tokens: int
+    sampling: Sampling | None
+    indices: Sequence[int]
 
     def answer(self, batches: Sequence[PromptBatch]) -> Iterator[tuple[Prompt, list[int]]]:
         """Each prompt with the tokens that follow it; a prefix runs once for neighbouring batches that share it."""
@@ -177,7 +183,7 @@ class _Decoder:
             cache = getattr(output, argument)
             if not consists_of(cache, DynamicLayer, DynamicSlidingWindowLayer):
                 return None
-            going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))
+            going_on = self._append(answers, active, rows, _last_logits(output.logits, keep))
             if not going_on:
                 return answers
             if len(going_on) < len(active):
@@ -218,12 +224,19 @@ class _Decoder:
                 output = self.network(
                     input_ids=input_ids.to(self._device), attention_mask=mask.to(self._device), use_cache=False
                 )
-            going_on = self._append(answers, active, _last_logits(output.logits, keep).argmax(dim=-1))
+            going_on = self._append(answers, active, rows, _last_logits(output.logits, keep))
             active = [active[place] for place in going_on]
         return answers
 
-    def _append(self, answers: list[list[int]], active: Sequence[int], chosen: Tensor) -> list[int]:
-        """Add the chosen tokens; the places in `active` of the rows that go on."""
+    def _append(
+        self, answers: list[list[int]], active: Sequence[int], rows: Sequence[Prompt], logits: Tensor
+    ) -> list[int]:
+        """Add a token to each active row, of `logits` [active, vocabulary]; the places in `active` that go on."""
+        if self.sampling is None:
+            chosen = logits.argmax(dim=-1)
+        else:
+            indices = torch.tensor([self.indices[rows[row].position] for row in active], device=logits.device)
+            chosen = self.sampling.tokens(logits, indices, step=len(answers[active[0]]))
         tokens = chosen.tolist()
         for row, token in zip(active, tokens, strict=True):
             answers[row].append(token)

@@ -19,7 +19,9 @@ from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import isolated_evaluation
 from soul_lightning.scoring.gradient_norms import gradient_norms
+from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scorer import ExampleScore, Scorer
+from soul_lightning.scoring.time_limit import check_time
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -117,12 +119,21 @@ class ScoredModel:
         key = ("gradient norms", _rows_key(probe.examples), probe.template, self.max_tokens)
         return self._once(key, lambda: gradient_norms(self.adapter, probe, self.max_tokens))
 
-    def answers(self, probe: Probe, max_new_tokens: int, batch_size: int = 32, stop: str | None = None) -> list[str]:
-        """Greedy answers to the prompts of `probe`, in order."""
-        key = ("answers", _rows_key(probe.examples), probe.template, max_new_tokens, stop)
+    def answers(
+        self,
+        probe: Probe,
+        max_new_tokens: int,
+        batch_size: int = 32,
+        stop: str | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[str]:
+        """Greedy or drawn answers to the prompts of `probe`, in order."""
+        key = ("answers", _rows_key(probe.examples), probe.template, max_new_tokens, stop, sampling)
         return self._once(
             key,
-            lambda: self.adapter.generate(probe.examples, probe.template, max_new_tokens, batch_size, stop),
+            lambda: self.adapter.generate(
+                probe.examples, probe.template, max_new_tokens, batch_size, stop, sampling=sampling
+            ),
         )
 
     def _scored(self, examples: Sequence[Example], probe: Probe) -> list[ExampleScore]:
@@ -143,6 +154,7 @@ class ScoredModel:
 
     def _once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
         if key not in self.found:
+            check_time()
             with self.isolation():
                 self.found[key] = compute()
         result: Found = self.found[key]

@@ -12,6 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from soul_lightning.attacks.copies import fingerprint
+from soul_lightning.attacks.lens import LensKind, LensTraining
 from soul_lightning.callbacks import LogitAnalysis
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.unlearning import UnlearningModule
@@ -146,3 +148,46 @@ def test_no_questions_about_corrupted_people_are_said_before_training(
         validated(LogitAnalysis(probes=[CONTROL]), half_corrupted, tokenizer, tmp_path)
     with pytest.raises(MisconfigurationError, match="LogitAnalysis: random_answers must be >= 1, got 0"):
         LogitAnalysis(random_answers=0)
+
+
+@pytest.mark.parametrize("lens", ["logit", "tuned"])
+def test_a_lens_reads_every_layer_and_the_last_as_the_model_has_it(
+    lens: LensKind, half_corrupted: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    before = fingerprint(half_corrupted)
+    callback = LogitAnalysis(probes=[CORRUPTED, CONTROL], lens=lens, lens_training=LensTraining(steps=3))
+    metrics = validated(callback, half_corrupted, tokenizer, tmp_path)
+    own = {name.removeprefix("logits/"): value for name, value in metrics.items() if "layer" not in name}
+    for name, value in own.items():
+        layers = [metrics[f"logits/layer_{layer}/{name}"] for layer in range(3)]
+        assert layers[-1] == pytest.approx(value, abs=1e-4)
+    assert len(metrics) == 4 * len(own)
+    assert metrics["logits/layer_0/correct"] < metrics["logits/correct"]
+    assert set(callback.columns()["model"]) == set(own)
+    assert fingerprint(half_corrupted) == before
+
+
+def test_a_lens_draws_its_curves_during_a_fit_that_goes_on_as_without(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    ends = []
+    kinds: tuple[LensKind, ...] = ("none", "tuned")
+    for lens in kinds:
+        callback = LogitAnalysis(probes=[CORRUPTED, CONTROL], lens=lens, lens_training=LensTraining(steps=2))
+        logger = TensorBoardLogger(tmp_path, name=lens)
+        module = UnlearningModule(make_network(len(tokenizer)), retain=CrossEntropy(), tokenizer=tokenizer)
+        make_trainer(tmp_path, callbacks=[callback], logger=logger).fit(module, TinyDataModule(streams=("retain",)))
+        ends.append(fingerprint(module.network))
+    assert ends[0] == ends[1]
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    assert [event.step for event in events.Images("logits/layers")] == [0, 2]
+
+
+def test_a_lens_is_chosen_by_name_and_needs_something_to_learn_from(
+    half_corrupted: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    with pytest.raises(MisconfigurationError, match="lens must be none, logit or tuned, got 'x'"):
+        LogitAnalysis(lens="x")  # type: ignore[arg-type]
+    with pytest.raises(MisconfigurationError, match="a tuned lens learns from questions or texts of the roles retain"):
+        validated(LogitAnalysis(probes=[CORRUPTED], lens="tuned"), half_corrupted, tokenizer, tmp_path)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.task import Task
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.modules import UnlearningModule
+from soul_lightning.objectives import NPO
 from soul_lightning.protocols import Example, SuppliesProbes, SuppliesStreams
 from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_trainer
 
@@ -174,9 +178,45 @@ def test_requests_cut_what_is_trained_on_and_probed(tokenizer: PreTrainedTokeniz
     assert sum(len(batch) for batch in data.stream("forget")) == len(data.loaded.streams["forget"])
 
 
+def test_requests_together_and_one_after_another_within_a_run(tokenizer: PreTrainedTokenizerFast) -> None:
+    def indices(**settings: Any) -> list[int]:
+        return [row.index for row in TinyDataModule(2, tokenizer=tokenizer, **settings).loaded.streams["forget"]]
+
+    assert indices(requests=2, request=[1, 2]) == list(range(len(ROWS)))
+    data = TinyDataModule(2, tokenizer=tokenizer, requests=2, request=2, request_at_step={3: 1})
+    assert sum(len(batch) for batch in data.stream("forget")) == len(ROWS)
+    loader = data.train_dataloader()
+    steps = [step for _ in range(3) for step in loader]
+    assert [step.request for step in steps] == [2, 2, 2, 1, 1, 1]
+    passed = [
+        sorted(index for step in half for index in step.batches["forget"].index.tolist())
+        for half in (steps[:2], steps[3:5])
+    ]
+    assert passed == [indices(requests=2, request=2), indices(requests=2, request=1)]
+
+
+def test_the_logger_says_which_request_is_trained_on(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM
+) -> None:
+    module = UnlearningModule(tiny_network, tokenizer=tokenizer, forget=NPO(), micro_batches=1)
+    data = TinyDataModule(2, requests=2, request=2, request_at_step={3: 1})
+    trainer = make_trainer(tmp_path, max_epochs=2, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+    trainer.fit(module, datamodule=data)
+    rows = csv.DictReader((tmp_path / "lightning_logs" / "version_0" / "metrics.csv").open())
+    assert [float(row["train/request"]) for row in rows if row["train/request"]] == [2, 2, 2, 1]
+
+
 @pytest.mark.parametrize(("requests", "request_number"), [(1, 2), (2, 0), (0, 0)])
 def test_a_request_out_of_range_is_refused(
     tokenizer: PreTrainedTokenizerFast, requests: int, request_number: int
 ) -> None:
     with pytest.raises(MisconfigurationError, match="request counts from 1 to requests"):
         TinyDataModule(tokenizer=tokenizer, requests=requests, request=request_number)
+
+
+@pytest.mark.parametrize(("request_", "later"), [([1, 2], {2: 1}), (1, {0: 2}), ([], None)])
+def test_targets_that_change_follow_on_one_request(
+    tokenizer: PreTrainedTokenizerFast, request_: int | list[int], later: dict[int, int] | None
+) -> None:
+    with pytest.raises(MisconfigurationError, match="give a single request first"):
+        TinyDataModule(tokenizer=tokenizer, requests=2, request=request_, request_at_step=later)

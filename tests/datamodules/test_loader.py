@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, BatchPlan, StepLoader
+from soul_lightning.datamodules.loader import LENGTH_GROUP_WINDOWS, BatchPlan, ChangingRows, StepLoader
 from soul_lightning.encoding import EncodedExample
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import IGNORE_INDEX, Step
@@ -207,3 +208,25 @@ def test_limited_epochs_keep_their_length(tmp_path: Path, tokenizer: PreTrainedT
     trainer = make_trainer(tmp_path, max_epochs=4, limit_train_batches=2)
     trainer.fit(module, datamodule=TinyDataModule(2))
     assert len(module.seen) == 8
+
+
+def test_targets_change_at_their_steps_and_each_begins_with_a_whole_pass() -> None:
+    rows = {
+        request: [replace(row, index=100 * request + row.index) for row in encoded([2] * request)] for request in (4, 6)
+    }
+    streams: dict[str, list[EncodedExample] | ChangingRows] = {
+        "forget": ChangingRows(rows, {0: 4, 3: 6, 8: 4}),
+        "retain": encoded([2] * 5),
+    }
+    loader = StepLoader(streams, 2, 0)
+    assert len(loader) == 3, "a pass over the larger one"
+    steps = [step for _ in range(4) for step in loader]
+    assert [step.request for step in steps] == [4] * 3 + [6] * 5 + [4] * 4
+    assert all(index // 100 == step.request for step in steps for index in indices(step))
+    for first, request in ((0, 4), (3, 6), (8, 4)):
+        passed = [index for step in steps[first : first + request // 2] for index in indices(step)]
+        assert sorted(passed) == [100 * request + number for number in range(request)]
+    assert steps[0].to("cpu").request == 4
+    resumed = StepLoader(streams, 2, 0)
+    resumed.load_state_dict({"steps_done": 4, "epoch_start": 3, "rows_per_step": 2})
+    assert [(step.request, indices(step)) for step in resumed] == [(step.request, indices(step)) for step in steps[4:6]]

@@ -13,7 +13,7 @@ from soul_lightning.networks.foreign import LogitsNetwork
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
-from soul_lightning.scoring.generation import greedy_answers
+from soul_lightning.scoring.generation import generated_answers
 from soul_lightning.scoring.gradient_norms import gradient_norms
 from soul_lightning.scoring.prompts import encode_prompts
 from soul_lightning.scoring.scorer import Scorer
@@ -101,7 +101,9 @@ def one_by_one(network: nn.Module, tokenizer: PreTrainedTokenizerFast, max_new_t
 def test_answers_are_those_of_each_row_alone(
     adapter: CausalLMAdapter, hand_written: HandWritten, tokenizer: PreTrainedTokenizerFast, batch_size: int
 ) -> None:
-    found = greedy_answers(adapter.network, tokenizer, ROWS, PLAIN, max_new_tokens=8, batch_size=batch_size, stop=None)
+    found = generated_answers(
+        adapter.network, tokenizer, ROWS, PLAIN, max_new_tokens=8, batch_size=batch_size, stop=None
+    )
     assert found == one_by_one(hand_written, tokenizer, 8)
     assert len(set(found)) > 5
 

@@ -65,12 +65,13 @@ def test_sampled_labels_ignore_padding_order_and_splits() -> None:
 
 def test_sources() -> None:
     assert GaussNewtonBartlett(source="both").streams == ("forget", "retain")
+    assert GaussNewtonBartlett(source="clean").streams == ("clean",)
 
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(MisconfigurationError, match="interval_steps counts optimizer steps and must be >= 1, got 0"):
         GaussNewtonBartlett(interval_steps=0)
-    with pytest.raises(MisconfigurationError, match="got 'all'"):
+    with pytest.raises(MisconfigurationError, match="one of retain, forget, both, clean, full, got 'all'"):
         GaussNewtonBartlett(source="all")  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ from transformers import (
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
-from soul_lightning.scoring.generation import greedy_answers
+from soul_lightning.scoring.generation import generated_answers
 from soul_lightning.scoring.prompts import encode_prompts
 from soul_lightning.templates import PromptTemplate
 
@@ -81,7 +81,7 @@ def one_by_one(
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_equals_one_row_at_a_time(tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int) -> None:
     network = varied_network(tokenizer, seed)
-    found = greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, batch_size=batch_size)
+    found = generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, batch_size=batch_size)
     assert found == one_by_one(network, tokenizer, ROWS, 12)
     assert len(set(found)) > 3
 
@@ -93,14 +93,14 @@ def test_rows_that_are_done_leave_the_batch(tokenizer: PreTrainedTokenizerFast) 
     expected = one_by_one(network, tokenizer, ROWS, 24)
     assert len({len(answer.split()) for answer in expected}) > 2
     with recorded_batches(network) as sizes:
-        assert greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=24) == expected
+        assert generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=24) == expected
     tokens = sum(rows * columns for rows, columns in sizes if columns == 1)
     assert tokens <= sum(len(answer.split()) + 1 for answer in expected)
 
 
 def test_a_shared_context_is_run_once(tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM) -> None:
     with recorded_batches(tiny_network) as sizes:
-        greedy_answers(tiny_network, tokenizer, ROWS[:3], TEMPLATE, max_new_tokens=1, batch_size=2)
+        generated_answers(tiny_network, tokenizer, ROWS[:3], TEMPLATE, max_new_tokens=1, batch_size=2)
     context_tokens = 1 + len(CONTEXT.split())
     assert sizes[0] == (1, context_tokens)
     assert [rows for rows, _ in sizes[1:]] == [2, 1]
@@ -126,9 +126,9 @@ def test_equals_one_row_at_a_time_with_adapters(tokenizer: PreTrainedTokenizerFa
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     network = get_peft_model(varied_network(tokenizer), config)
     expected = one_by_one(network, tokenizer, ROWS, 8)
-    assert greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=8) == expected
+    assert generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=8) == expected
     with network.disable_adapter():
-        assert greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=8) != expected
+        assert generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=8) != expected
 
 
 def test_equals_one_row_at_a_time_with_learned_positions(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -138,7 +138,7 @@ def test_equals_one_row_at_a_time_with_learned_positions(tokenizer: PreTrainedTo
         initializer_range=0.6, tie_word_embeddings=False,
     )  # fmt: skip
     network = GPT2LMHeadModel(config)
-    assert greedy_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
+    assert generated_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
 
 
 def test_equals_one_row_at_a_time_with_a_sliding_window(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -148,7 +148,7 @@ def test_equals_one_row_at_a_time_with_a_sliding_window(tokenizer: PreTrainedTok
         num_key_value_heads=2, sliding_window=7, initializer_range=0.6, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     network = MistralForCausalLM(config)
-    assert greedy_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
+    assert generated_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
 
 
 def test_recurrent_networks_compute_the_whole_text(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -158,7 +158,7 @@ def test_recurrent_networks_compute_the_whole_text(tokenizer: PreTrainedTokenize
         initializer_range=0.6, tie_word_embeddings=False,
     )  # fmt: skip
     network = MambaForCausalLM(config)
-    assert greedy_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
+    assert generated_answers(network, tokenizer, ROWS, TEMPLATE) == one_by_one(network, tokenizer, ROWS, 16)
 
 
 class Uncached(nn.Module):
@@ -174,24 +174,24 @@ class Uncached(nn.Module):
 
 def test_networks_without_a_cache_give_the_same_answers(tokenizer: PreTrainedTokenizerFast) -> None:
     network = varied_network(tokenizer)
-    expected = greedy_answers(network, tokenizer, ROWS, TEMPLATE)
-    assert greedy_answers(Uncached(network), tokenizer, ROWS, TEMPLATE) == expected
+    expected = generated_answers(network, tokenizer, ROWS, TEMPLATE)
+    assert generated_answers(Uncached(network), tokenizer, ROWS, TEMPLATE) == expected
 
 
 def test_runs_under_bf16_autocast(tokenizer: PreTrainedTokenizerFast) -> None:
     network = varied_network(tokenizer)
     with torch.autocast("cpu", torch.bfloat16):
-        found = greedy_answers(network, tokenizer, ROWS, TEMPLATE, batch_size=4)
-    expected = greedy_answers(network, tokenizer, ROWS, TEMPLATE)
+        found = generated_answers(network, tokenizer, ROWS, TEMPLATE, batch_size=4)
+    expected = generated_answers(network, tokenizer, ROWS, TEMPLATE)
     first = [(one.split() or [""])[0] == (other.split() or [""])[0] for one, other in zip(found, expected, strict=True)]
     assert sum(first) >= len(first) - 2
 
 
 def test_an_answer_ends_at_the_stop_text(tokenizer: PreTrainedTokenizerFast) -> None:
     network = varied_network(tokenizer)
-    free = greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, stop=None)
+    free = generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, stop=None)
     word = max(set(" ".join(free).split()), key=" ".join(free).count)
-    cut = greedy_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, stop=word)
+    cut = generated_answers(network, tokenizer, ROWS, TEMPLATE, max_new_tokens=12, stop=word)
     assert cut == [answer.split(word)[0].strip() for answer in free]
     assert cut != free
 
@@ -201,7 +201,7 @@ def test_a_chat_prompt_is_rendered_whole(tokenizer: PreTrainedTokenizerFast) -> 
     tokenizer.chat_template = "<bos> Question : {{ messages[0]['content'] }} Answer :"
     try:
         prompts = encode_prompts(ROWS[:2], tokenizer, PromptTemplate(chat=True))
-        answers = greedy_answers(network, tokenizer, ROWS[:2], PromptTemplate(chat=True))
+        answers = generated_answers(network, tokenizer, ROWS[:2], PromptTemplate(chat=True))
     finally:
         tokenizer.chat_template = None
     text = f"Question : {CONTEXT}{ROWS[0].prompt} Answer :"
@@ -213,20 +213,20 @@ def test_a_chat_prompt_is_rendered_whole(tokenizer: PreTrainedTokenizerFast) -> 
 def test_modes_are_restored(tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM) -> None:
     tiny_network.train()
     tiny_network.model.layers[0].eval()
-    greedy_answers(tiny_network, tokenizer, ROWS[:1], TEMPLATE, max_new_tokens=1)
+    generated_answers(tiny_network, tokenizer, ROWS[:1], TEMPLATE, max_new_tokens=1)
     assert tiny_network.training and not tiny_network.model.layers[0].training
 
 
 def test_nothing_to_answer(tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM) -> None:
-    assert greedy_answers(tiny_network, tokenizer, [], TEMPLATE) == []
+    assert generated_answers(tiny_network, tokenizer, [], TEMPLATE) == []
 
 
 def test_errors_say_what_to_change(tokenizer: PreTrainedTokenizerFast, tiny_network: LlamaForCausalLM) -> None:
     with pytest.raises(MisconfigurationError, match="max_new_tokens and batch_size"):
-        greedy_answers(tiny_network, tokenizer, ROWS, TEMPLATE, max_new_tokens=0)
+        generated_answers(tiny_network, tokenizer, ROWS, TEMPLATE, max_new_tokens=0)
     longest = [Example("", "who " * 130)]
     with pytest.raises(MisconfigurationError, match="no room for an answer within the 128 positions"):
-        greedy_answers(tiny_network, tokenizer, longest, TEMPLATE)
+        generated_answers(tiny_network, tokenizer, longest, TEMPLATE)
 
 
 def test_answers_end_where_the_positions_end(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -235,6 +235,6 @@ def test_answers_end_where_the_positions_end(tokenizer: PreTrainedTokenizerFast)
     rows = [Example("", "who " * words, words) for words in (5, 20)]
     longest = max(len(prompt) for prompt in encode_prompts(rows, tokenizer, TEMPLATE))
     with recorded_batches(network) as sizes:
-        greedy_answers(network, tokenizer, rows, TEMPLATE, max_new_tokens=64, batch_size=1)
+        generated_answers(network, tokenizer, rows, TEMPLATE, max_new_tokens=64, batch_size=1)
     assert max(columns for _, columns in sizes) == longest
     assert len([1 for _, columns in sizes if columns == 1]) <= 2 * (40 - longest - 1)

@@ -1,0 +1,77 @@
+"""`soul-lightning audit`: the command's own arguments; `soul_lightning.cli.auditing` does the work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from soul_lightning.cli.arguments import CommandParser
+from soul_lightning.cli.recipe_files import find_recipe
+from soul_lightning.cli.terminal import only_json
+from soul_lightning.exceptions import MisconfigurationError
+
+DESCRIPTION = "Is it really gone? Attack an unlearned model in every way there is, and write a report."
+EPILOG = """\
+  soul-lightning audit --config tiny-world --model runs/…/export
+  soul-lightning audit --config tofu --model MODEL --reference RETAIN_ONLY --original BEFORE --minutes 60
+  soul-lightning audit --config tofu --config my-battery.yaml --model MODEL
+
+The configuration says what must be gone and what must stay: its `data` is used (of a recipe of restor or compare the
+`fit` section), nothing is trained, and the model itself is never changed. What is asked are the callbacks under
+`trainer.callbacks` of a configuration that lists an attack, else the packaged battery `audit` (see
+`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit.
+
+With --reference, a model that never saw what is to be forgotten, every attack is compared with the same attack on it;
+without one, with guessing. The folder of an audit of that model does as well, and nothing is measured twice. --original
+is the model before unlearning.
+
+The output folder holds audit.html, audit.md, audit.json, rows/ and parts/. Run the same command again with the same
+--output to go on with an audit that was broken off or ran out of minutes: parts that are done are not asked again.
+"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Parse the command's own options and hand the others on."""
+    parser = CommandParser("audit", DESCRIPTION, EPILOG)
+    parser.add_argument(
+        "-c", "--config", action="append", default=[], metavar="NAME|FILE",
+        help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
+    )  # fmt: skip
+    parser.add_argument("--model", metavar="FOLDER", help="the model: a Hugging Face folder or a hub name")
+    parser.add_argument("--reference", metavar="FOLDER", help="a model that never saw what is to be forgotten")
+    parser.add_argument("--original", metavar="FOLDER", help="the model before unlearning")
+    parser.add_argument("--minutes", type=_minutes, metavar="N", help="end after so many minutes, with what is done")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw, and ${seed} in the recipe")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="the output folder (default: runs/audit/<time>); that of an earlier audit is continued",
+    )  # fmt: skip
+    parser.add_json()
+    options, overrides = parser.parse_known_args(args)
+    if not options.config or options.model is None:
+        missing = "--config NAME or FILE" if not options.config else "--model FOLDER"
+        raise MisconfigurationError(f"audit needs {missing}, as in --config tiny-world --model runs/…/export")
+    recipes = [find_recipe(name) for name in options.config]
+
+    from soul_lightning.cli.auditing import Audited, audit
+    from soul_lightning.cli.closing import show_audit
+    from soul_lightning.run_folder import summary_text
+
+    audited = Audited(options.model, options.reference, options.original)
+    with only_json(options.json) as stdout:
+        folder, report = audit(recipes, overrides, audited, options.output, options.minutes, options.seed)
+        show_audit(folder, report)
+        if options.json:
+            stdout.write(summary_text({"run": str(folder), **report.record()}) + "\n")
+    return 0
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
+    return minutes

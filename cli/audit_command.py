@@ -21,8 +21,8 @@ EPILOG = """\
 The configuration says what must be gone and what must stay: its `data` is used (of a recipe of restor or compare the
 `fit` section), nothing is trained, and the model itself is never changed. What is asked are the callbacks under
 `trainer.callbacks` of a configuration that lists an attack, else the packaged battery `audit` (see
-`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit. A configuration may name
-model, reference, original and minutes under the key `audit`.
+`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit. A configuration may
+name model, reference, original and minutes under the key `audit`.
 
 With --reference, a model that never saw what is to be forgotten, every attack is compared with the same attack on it;
 without one, with guessing. The folder of an audit of that model does as well, and nothing is measured twice. --original

@@ -10,7 +10,7 @@ from pathlib import Path
 from soul_lightning.cli.arguments import nearest
 from soul_lightning.exceptions import MisconfigurationError
 
-_TELLING = {"requests": "methods", "compare": "optimizers", "restor": "stages"}
+_TELLING = {"audit": "audit", "requests": "methods", "compare": "optimizers", "restor": "stages"}
 """The command of a recipe by the first of these keys that it has; `fit` without any."""
 
 _RUN_OF = "a run of the recipe "

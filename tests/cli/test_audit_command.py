@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from soul_lightning.cli.audit_config import audit_config
+from soul_lightning.callbacks import RelearningAttack
+from soul_lightning.cli.audit_config import asked_config, audit_config
 from soul_lightning.cli.audit_files import files_hash
 from soul_lightning.cli.recipe_files import find_recipe
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.reports.audit_files import read_audit
+from soul_lightning.scoring.measured_rows import MeasuredRow
+from soul_lightning.scoring.scored_model import ScoredModel
 from tests.callbacks.tiny_models import learnt, saved
 from tests.cli.conftest import Run, write_yaml
 from tests.conftest import FORGET, RETAIN, as_examples
@@ -164,13 +169,48 @@ def test_another_run_is_not_written_over(run: Run, battery: Path, knowing: Path,
 
 def test_the_packaged_battery_asks_where_nothing_else_does(tmp_path: Path) -> None:
     recipe = find_recipe("tiny-world")  # of restor: its data stand under `fit`
-    config = audit_config([recipe], "somewhere", 7)
+    config = asked_config(audit_config([recipe])[1], "somewhere", 7)
     names = [each if isinstance(each, str) else each["class_path"] for each in config["trainer"]["callbacks"]]
     assert {"PromptAttack", "QuantizationAttack", "RelearningAttack", "HiddenStateProbe"} <= set(names)
     assert config["data"]["init_args"]["corruption_seed"] == 7 and config["seed_everything"] == 7
     assert config["model"]["init_args"]["network"] == {"pretrained_model_name_or_path": "somewhere"}
     own = write_yaml(tmp_path / "own.yaml", {"trainer": {"callbacks": [SCHEMES]}})
-    assert audit_config([recipe, find_recipe(str(own))], "somewhere", 0)["trainer"]["callbacks"] == [SCHEMES]
+    assert audit_config([recipe, find_recipe(str(own))])[1]["trainer"]["callbacks"] == [SCHEMES]
+
+
+def test_a_recipe_may_name_the_models_and_the_minutes(
+    run: Run, battery: Path, knowing: Path, ignorant: Path, tmp_path: Path
+) -> None:
+    section = {"model": str(knowing), "reference": str(ignorant), "minutes": 0.00001}
+    own = write_yaml(tmp_path / "own.yaml", {"audit": section})
+    outcome = run("audit", "-c", battery, "-c", own, "--output", tmp_path / "found")
+    assert outcome.code == 0, outcome.err
+    report = read_audit(tmp_path / "found")
+    assert (report.model, report.reference) == (str(knowing), str(ignorant))
+    assert len(report.not_run) == 4
+    wrong = write_yaml(tmp_path / "wrong.yaml", {"audit": {"minuets": 3}})
+    assert "audit has no key 'minuets' (did you mean minutes?)" in run("audit", "-c", wrong).error
+    assert "run soul-lightning audit --config" in run("fit", "-c", own).error
+
+
+def test_sigterm_ends_an_audit_between_passes(
+    run: Run, battery: Path, knowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RelearningAttack.attack
+
+    def attack(self: RelearningAttack, model: ScoredModel) -> list[MeasuredRow]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, model)
+
+    given = ("audit", "--config", battery, "--model", knowing, "--output", tmp_path / "found")
+    with monkeypatch.context() as patched:
+        patched.setattr(RelearningAttack, "attack", attack)
+        outcome = run(*given)
+    assert outcome.code == 143
+    assert "stopped by SIGTERM" in outcome.error and "found" in outcome.error
+    assert set(stored(tmp_path / "found")) == {"memorization", "utility", "quantization"}
+    assert run(*given).code == 0
+    assert not read_audit(tmp_path / "found").not_run
 
 
 def test_a_hash_of_files_sees_every_byte_and_name(tmp_path: Path, knowing: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from soul_lightning.cli.audit_config import asked_config, audit_config
+from soul_lightning.cli.fitting import check_config
 from soul_lightning.cli.recipe_files import find_recipe, packaged_recipes
 from soul_lightning.cli.restoring import check_stages
 from soul_lightning.cli.stages import parse_config, read_yaml
@@ -39,6 +42,16 @@ def test_every_restor_recipe_parses(name: str) -> None:
     config = parse_config(read_yaml(RECIPES[name].text, name))
     check_stages(config, name)
     assert {config.clean, config.corrupted} <= {stage.name for stage in config.stages}
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.command == "audit"])
+def test_every_audit_recipe_parses(name: str, tmp_path: Path) -> None:
+    settings, config = audit_config([RECIPES["tiny-world"], RECIPES[name]])
+    path = tmp_path / "asked.yaml"
+    path.write_text(yaml.safe_dump(asked_config(config, "packaged:tiny_world/clean", 0)))
+    check_config(["--config", str(path)], name)
+    assert settings.model is None
+    assert len(config["trainer"]["callbacks"]) == 7
 
 
 def test_show_is_the_file(run: Run) -> None:

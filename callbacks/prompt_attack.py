@@ -19,6 +19,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.findings import Finding, above
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.sampling import Sampling
@@ -205,6 +206,22 @@ class PromptAttack(AttackCallback):
         beyond = "guessing" if metric == "above" else "a model that never saw it"
         measure = f"of {len(had)} questions answered {by}, above {beyond}"
         return [self.finding(measure, interval, had, question="remembers", verdict=above(interval))]
+
+    def bars(self) -> list[BarChart]:
+        """The success of each rewrite, and what is above guessing."""
+        rows = self.current()
+        charts = []
+        for value, title, label in (
+            ("success", "Questions answered, by the way they are asked", "share of questions answered (0 to 1)"),
+            ("above", "The same, above guessing", "share of questions answered, above guessing (−1 to 1)"),
+        ):
+            found = {
+                rewrite: self._mean(rows, f"{rewrite}_{value}", self.confidence, is_share=value == "success")
+                for rewrite in _asked_in(rows)
+            }
+            bars = [(rewrite, interval) for rewrite, interval in found.items() if interval is not None]
+            charts += [BarChart(title, label, bars)] if bars else []
+        return charts
 
 
 def _values(rewrite: str, attempt: Attempt) -> dict[str, Value]:

@@ -1,12 +1,15 @@
 """Which unlearning holds? An audit of every model of a comparison, and what optimizers come to under attack.
 
     soul-lightning compare --config robustness-tiny-world --output ROBUST
-    python -m benchmarks.robustness ROBUST --config audit-tiny-world --workers 2
+    python -m benchmarks.robustness ROBUST --workers 2
+    soul-lightning restor --config countermeasures-tiny-world --output COUNTER
+    python -m benchmarks.robustness COUNTER --workers 2
 
 Audits lie under `ROBUST/audits/seed<k>/<model>`, and one that is there is not made again. The clean model, which never
 saw what is to be forgotten, is audited first, and every other one is compared with its rows. Tables go to stdout as
 Markdown and to `ROBUST/robustness.md`: intervals resample people, of all seeds together, and every difference is of the
-same questions under the same attack.
+same questions under the same attack. Of a comparison optimizers are set against one another, of countermeasures each
+against plain NPO by the same optimizer.
 """
 
 from __future__ import annotations
@@ -165,26 +168,45 @@ def paired(audits: Mapping[str, list[Audit]], one: str, other: str) -> list[tupl
     return [(each, by_seed[each.seed]) for each in audits[one] if each.seed in by_seed]
 
 
-def tables(audits: Mapping[str, list[Audit]], objectives: Sequence[str], optimizers: Sequence[str]) -> str:
-    """All models, then the differences between optimizers, of each objective and of all together."""
-    heads = [measure.title for measure in MEASURES]
+def levels_table(audits: Mapping[str, list[Audit]]) -> list[str]:
+    """Every model under every attack."""
     rows = [[name, *(text(level(found, measure)) for measure in MEASURES)] for name, found in audits.items()]
-    lines = ["## Share of lies that are still said", "", *markdown(["model", *heads], rows), ""]
-    for one, other in (pair for pair in PAIRS if set(pair) <= set(optimizers)):
-        rows = []
-        pooled: list[tuple[Audit, Audit]] = []
-        for objective in objectives:
-            names = f"{objective}-{one}", f"{objective}-{other}"
-            if set(names) <= set(audits):
-                both = paired(audits, *names)
-                pooled += both
-                rows.append([objective, *(signed(difference(both, measure)) for measure in MEASURES)])
-        rows.append(["all together", *(signed(difference(pooled, measure)) for measure in MEASURES)])
-        lines += [f"## {one} less {other}", "", *markdown(["objective", *heads], rows), ""]
+    return ["## Share of lies that are still said", "", *table("model", rows)]
+
+
+def difference_table(title: str, named: Mapping[str, list[tuple[Audit, Audit]]]) -> list[str]:
+    """Paired differences under every attack, by name."""
+    rows = [[name, *(signed(difference(each, measure)) for measure in MEASURES)] for name, each in named.items()]
+    return [f"## {title}", "", *table("", rows)]
+
+
+def tables(audits: Mapping[str, list[Audit]], config: Mapping[str, Any]) -> str:
+    """All models; then optimizers of a comparison against one another, or countermeasures against plain NPO."""
+    lines = levels_table(audits)
+    for one, other in PAIRS if "optimizers" in config else ():
+        named = {
+            objective: paired(audits, f"{objective}-{one}", f"{objective}-{other}")
+            for objective in config["objectives"]
+            if {f"{objective}-{one}", f"{objective}-{other}"} <= set(audits)
+        }
+        named["all together"] = [pair for each in named.values() for pair in each]
+        lines += difference_table(f"{one} less {other}", named)
+    if "optimizers" not in config:
+        for optimizer in ("adamw", "sophia"):
+            plain = f"npo-{optimizer}"
+            others = [name for name in audits if name.endswith(f"-{optimizer}") and name != plain]
+            others += [name for name in audits if name.startswith("soup") and optimizer == "adamw"]
+            named = {name: paired(audits, name, plain) for name in others}
+            lines += difference_table(f"less {plain}", named)
     return "\n".join(lines)
 
 
 PAIRS = (("sophia", "adamw"), ("sophia", "sign"), ("sign", "adamw"))
+
+
+def table(first: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of all measures, and an empty line."""
+    return [*markdown([first, *(measure.title for measure in MEASURES)], rows), ""]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -205,13 +227,13 @@ def signed(interval: Interval) -> str:
 def main(args: Sequence[str] | None = None) -> None:
     """Audit, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the output folder of a comparison that kept its models")
+    parser.add_argument("folder", type=Path, help="the output folder of compare, with its models kept, or of restor")
     parser.add_argument("--config", default="audit-tiny-world", help="the audit's configuration")
     parser.add_argument("--workers", type=int, default=1, help="audits side by side")
     options = parser.parse_args(args)
     config: dict[str, Any] = yaml.safe_load((options.folder / "config.yaml").read_text(encoding="utf-8"))
     audits = audit_all(options.folder, options.config, config["seeds"], options.workers)
-    found = tables(audits, list(config["objectives"]), list(config["optimizers"]))
+    found = tables(audits, config)
     write_text(options.folder / "robustness.md", found + "\n")
     print(found)
 

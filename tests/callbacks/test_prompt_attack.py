@@ -74,7 +74,7 @@ def test_rows_say_what_was_answered_to_each_rewrite(
     (finding,) = callback.findings()
     assert (finding.question, finding.source, finding.examples, finding.subjects) == ("remembers", "prompts", 6, 2)
     answered, beyond = callback.bars()
-    assert [name for name, _ in answered.rows] == [*(name for name in REWRITES if name != "answer_prefix"), "any"]
+    assert [name for name, _ in answered.rows] == [*REWRITES, "any"]
     assert dict(answered.rows)["plain"].value == 1
     assert dict(beyond.rows)["plain"].value == metrics["prompts/plain_above"]
 

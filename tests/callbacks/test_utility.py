@@ -137,9 +137,9 @@ def test_answer_false_generates_nothing(
     asked: list[int] = []
     generate = CausalLMAdapter.generate
 
-    def counted(adapter: CausalLMAdapter, examples: Sequence[Example], *settings: Any) -> list[str]:
+    def counted(adapter: CausalLMAdapter, examples: Sequence[Example], *settings: Any, **more: Any) -> list[str]:
         asked.append(len(examples))
-        return generate(adapter, examples, *settings)
+        return generate(adapter, examples, *settings, **more)
 
     monkeypatch.setattr(CausalLMAdapter, "generate", counted)
     silent = validated(callback(probes=list(probes), answer=False), knowing, tokenizer, tmp_path)

@@ -167,6 +167,14 @@ def test_another_run_is_not_written_over(run: Run, battery: Path, knowing: Path,
     assert outcome.code == 2 and "already holds another run" in outcome.error
 
 
+@pytest.mark.parametrize("inside", ["", "audit"])
+def test_a_report_is_not_written_into_a_models_folder(run: Run, battery: Path, knowing: Path, inside: str) -> None:
+    before = files_hash(str(knowing))
+    outcome = run("audit", "--config", battery, "--model", knowing, "--output", knowing / inside)
+    assert outcome.code == 2 and "lies in the folder of the model" in outcome.error
+    assert files_hash(str(knowing)) == before
+
+
 def test_the_packaged_battery_asks_where_nothing_else_does(tmp_path: Path) -> None:
     recipe = find_recipe("tiny-world")  # of restor: its data stand under `fit`
     config = asked_config(audit_config([recipe])[1], "somewhere", 7)

@@ -60,7 +60,7 @@ def audit_config(recipes: Sequence[Recipe]) -> tuple[AuditSettings, dict[str, An
             )
     minutes = section.get("minutes")
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
-        raise MisconfigurationError(f"{SECTION}.minutes must be a number above 0, or null for no limit, got {minutes!r}")
+        raise MisconfigurationError(f"{SECTION}.minutes must be a number above 0, or null, got {minutes!r}")
     return AuditSettings(**section), config
 
 

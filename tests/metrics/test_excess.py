@@ -69,6 +69,7 @@ def test_few_entities_on_one_side_prove_nothing_at_a_high_confidence() -> None:
     assert mean_interval(values, entities, confidence=0.9).low > 0
     assert mean_interval(values, entities, confidence=0.999).low < 0
 
+
 def test_a_mean_needs_rows_and_their_entities() -> None:
     with pytest.raises(MisconfigurationError, match="0 values and 0 entities"):
         mean_interval([], [])

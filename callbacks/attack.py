@@ -18,6 +18,9 @@ from soul_lightning.reports.findings import CONFIDENCE, Finding
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
+ABOVE_GUESSING, ABOVE_REFERENCE = "above guessing", "above a model that never saw it"
+"""What an attack's success is compared with, in the words of a finding."""
+
 
 class AttackCallback(ScoringCallback):
     """Tries to get out of a model what it must no longer know, and leaves the model as it is.
@@ -87,38 +90,41 @@ class AttackCallback(ScoringCallback):
         baseline: str | None = None,
         confidence: float | None = None,
         rows: Sequence[MeasuredRow] | None = None,
-    ) -> Interval | None:
+    ) -> dict[str, Interval]:
         """The mean of a measured value above what a model that never knew would have, paired by row.
+
+        A reference that happens to guess less is no proof, nor is one that loses what it guessed right: an attack has
+        something only where it is above both.
 
         Args:
             value: Name of the value (1 for a right answer).
-            baseline: Name of what guessing has on the same row, where there is no reference; none for 0.
-            confidence: Of the interval; the callback's own if none is given.
+            baseline: Name of what guessing has on the same row; none for 0.
+            confidence: Of the intervals; the callback's own if none is given.
             rows: The rows; those of the model that was attacked last if none are given.
 
         Returns:
-            The mean difference to the reference's rows if there is one, else to `baseline`; none without rows.
+            The mean difference to `baseline` as `ABOVE_GUESSING` and, where there is a reference, which is not compared
+            with itself, that to its rows as `ABOVE_REFERENCE`; without those for which there are no rows.
         """
-        reference = {row.key: row for row in self.measured.get(REFERENCE, [])}
-        differences, entities = [], []
-        for row in self.current() if rows is None else rows:
-            other = reference.get(row.key)
-            if reference:
-                base = other.values.get(value) if other is not None else None
-            else:
-                base = row.values.get(baseline) if baseline is not None else 0.0
-            own = row.values.get(value)
-            if own is not None and base is not None:
-                differences.append(float(own) - float(base))
-                entities.append(row.entity)
-        if not differences:
-            return None
-        return mean_interval(differences, entities, confidence=confidence or self.confidence, seed=self.seed)
-
-    @property
-    def above_what(self) -> str:
-        """What `compared` compares with, in words."""
-        return "above a model that never saw it" if REFERENCE in self.measured else "above guessing"
+        rows = self.current() if rows is None else rows
+        reference = self.measured.get(REFERENCE)
+        bases = {ABOVE_GUESSING: {row.key: row.values.get(baseline) if baseline else 0.0 for row in rows}}
+        if reference is not None and rows is not reference:
+            bases[ABOVE_REFERENCE] = {row.key: row.values.get(value) for row in reference}
+        found = {}
+        for name, base in bases.items():
+            both = [(row, row.values.get(value), base.get(row.key)) for row in rows]
+            paired = [
+                (row, float(own) - float(other)) for row, own, other in both if own is not None and other is not None
+            ]
+            if paired:
+                found[name] = mean_interval(
+                    [difference for _, difference in paired],
+                    [row.entity for row, _ in paired],
+                    confidence=confidence or self.confidence,
+                    seed=self.seed,
+                )
+        return found
 
     def finding(self, measure: str, value: Interval, rows: Sequence[MeasuredRow], **about: Any) -> Finding:
         """A finding of this callback.

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from soul_lightning.attacks.forgotten import kept_questions
 from soul_lightning.attacks.probing import comparable, prompt_states, read_answers
-from soul_lightning.callbacks.attack import AttackCallback
+from soul_lightning.callbacks.attack import ABOVE_REFERENCE, AttackCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import log_layer_figures, without_layers
 from soul_lightning.callbacks.scoring import REFERENCE
@@ -201,7 +201,7 @@ class HiddenStateProbe(AttackCallback):
         where = f"behind block {layer}" if layer else "in the embeddings"
         measure = (
             f"share of comparisons in which a linear probe {where} of {_preferences(own).shape[1] - 1} reads the right "
-            f"answer rather than another subject's, {self.above_what if reference else '0.5 by guessing'}: what stands "
+            f"answer rather than another subject's, {ABOVE_REFERENCE if reference else '0.5 by guessing'}: what stands "
             f"inside, whatever is said"
         )
         verdict = above(value, 0.0 if reference else GUESSING)

@@ -14,6 +14,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.attack_scores import lowercase_score, reference_score, zlib_score
 from soul_lightning.metrics.attacks import correctness_attack, true_positive_rate
 from soul_lightning.metrics.bootstrap import Interval
+from soul_lightning.metrics.excess import expanded, too_few
 from soul_lightning.metrics.membership import (
     area_difference_interval,
     area_under_curve,
@@ -162,16 +163,18 @@ class MembershipInference(ScoringCallback):
         }
 
     def findings(self) -> list[Finding]:
-        """The attack that tells forget rows best from holdout rows, to either side; all attacks hold together."""
+        """Whether any attack tells forget rows from holdout rows, to either side; all attacks hold together."""
         rows, reference = self.measured.get(self._current, []), self.measured.get(REFERENCE)
         confidence = 1 - (1 - CONFIDENCE) / len(self.attacks)
         found = [(self._leak(rows, reference, attack, confidence), attack) for attack in self.attacks]
         leaks = [(interval, attack) for interval, attack in found if interval is not None]
         if not leaks:
             return []
-        interval, attack = max(leaks, key=lambda leak: max(leak[0].low, -leak[0].high))
-        clear = max(interval.low, -interval.high) > 0
-        near = max(interval.high, -interval.low) <= LITTLE
+        clear = [leak for leak in leaks if _distance(leak[0]) > 0]
+        if clear:
+            interval, attack = max(clear, key=lambda leak: _distance(leak[0]))
+        else:  # nothing leaks only if no attack leaves a doubt
+            interval, attack = max(leaks, key=lambda leak: _reach(leak[0]))
         against = "that of a model that never saw them" if reference is not None else "0.5"
         asked = [row for row in rows if row.role in (FORGET, HOLDOUT)]
         finding = Finding(
@@ -182,7 +185,7 @@ class MembershipInference(ScoringCallback):
             confidence=CONFIDENCE,
             examples=len(asked),
             subjects=len({row.entity for row in asked}),
-            verdict="yes" if clear else "no" if near else "unclear",
+            verdict="yes" if clear else "no" if _reach(interval) <= LITTLE else "unclear",
         )
         return [finding]
 
@@ -199,24 +202,22 @@ class MembershipInference(ScoringCallback):
             return None
         forget, holdout = (numbers(each, attack) for each in sets)
         forget_entities, holdout_entities = ([row.entity for row in each] for each in sets)
+        fewest = min(len(set(forget_entities)), len(set(holdout_entities)))
+        proves_nothing = too_few(fewest, confidence)
+        settings: dict[str, Any] = {
+            "confidence": confidence if proves_nothing else expanded(confidence, fewest),
+            "seed": self.seed,
+        }
         if reference is not None:
             others = [numbers([beside[row.key] for row in each], attack) for each in sets]
-            return area_difference_interval(
-                (forget, holdout),
-                (others[0], others[1]),
-                entities=(forget_entities, holdout_entities),
-                confidence=confidence,
-                seed=self.seed,
+            entities = (forget_entities, holdout_entities)
+            found = area_difference_interval((forget, holdout), (others[0], others[1]), entities=entities, **settings)
+        else:
+            area = area_under_curve_interval(
+                forget, holdout, forget_entities=forget_entities, holdout_entities=holdout_entities, **settings
             )
-        area = area_under_curve_interval(
-            forget,
-            holdout,
-            forget_entities=forget_entities,
-            holdout_entities=holdout_entities,
-            confidence=confidence,
-            seed=self.seed,
-        )
-        return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5)
+            found = Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5)
+        return Interval(found.value, -1.0, 1.0) if proves_nothing else found
 
     def _svc(self, rows: Sequence[MeasuredRow]) -> Metrics:
         forget, retain, holdout = (numbers(of_role(rows, role), "probability") for role in (FORGET, RETAIN, HOLDOUT))
@@ -224,6 +225,16 @@ class MembershipInference(ScoringCallback):
             return {}
         found = correctness_attack(forget, retain, holdout, seed=self.seed)
         return {"svc_forget_as_holdout": found.forget_as_holdout, "svc_shadow_accuracy": found.shadow_accuracy}
+
+
+def _distance(interval: Interval) -> float:
+    """How far the whole interval lies from 0; below 0 if it holds 0."""
+    return max(interval.low, -interval.high)
+
+
+def _reach(interval: Interval) -> float:
+    """How far its further end does."""
+    return max(interval.high, -interval.low)
 
 
 def _has(

@@ -10,17 +10,16 @@ from soul_lightning.attacks import wordings
 from soul_lightning.attacks.forgotten import kept_questions
 from soul_lightning.attacks.prompting import Attempt, Prompting, any_of
 from soul_lightning.attacks.rewrites import REWRITES, Material, RewriteName, RewriteSettings
-from soul_lightning.callbacks.attack import AttackCallback
+from soul_lightning.callbacks.attack import ABOVE_GUESSING, ABOVE_REFERENCE, AttackCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import check_positive, numbers
-from soul_lightning.callbacks.scoring import REFERENCE
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import BarChart
-from soul_lightning.reports.findings import Finding, above
+from soul_lightning.reports.findings import Finding, above_all, says_most
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -152,73 +151,52 @@ class PromptAttack(AttackCallback):
         """The success of each rewrite, and what is above guessing and above the reference, with intervals."""
         metrics: Metrics = {}
         for rewrite in _asked_in(rows):
-            success = self._mean(rows, f"{rewrite}_success", self.confidence, is_share=True)
-            compared = self._comparisons(rewrite, self.confidence, rows)
-            for metric, interval in {"success": success, **compared}.items():
+            had = [row for row in rows if f"{rewrite}_success" in row.values]
+            success = mean_interval(
+                numbers(had, f"{rewrite}_success"),
+                [row.entity for row in had],
+                confidence=self.confidence,
+                seed=self.seed,
+                is_share=True,
+            )
+            compared = self.compared(f"{rewrite}_success", f"{rewrite}_guessed", rows=rows)
+            found = {
+                "success": success,
+                "above": compared.get(ABOVE_GUESSING),
+                "above_reference": compared.get(ABOVE_REFERENCE),
+            }
+            for metric, interval in found.items():
                 metrics |= _interval(f"{rewrite}_{metric}", interval)
         return metrics
-
-    def _comparisons(self, rewrite: str, confidence: float, rows: Sequence[MeasuredRow]) -> dict[str, Interval]:
-        """Success above guessing, and above the reference, which is not compared with itself."""
-        reference = self.measured.get(REFERENCE)
-        found = {"above": self._mean(rows, f"{rewrite}_above", confidence)}
-        if reference is not None and rows is not reference:
-            found["above_reference"] = self.compared(f"{rewrite}_success", None, confidence, rows)
-        return {metric: interval for metric, interval in found.items() if interval is not None}
-
-    def _mean(
-        self, rows: Sequence[MeasuredRow], value: str, confidence: float, is_share: bool = False
-    ) -> Interval | None:
-        had = [row for row in rows if value in row.values]
-        if not had:
-            return None
-        return mean_interval(
-            numbers(had, value),
-            [row.entity for row in had],
-            confidence=confidence,
-            seed=self.seed,
-            is_share=is_share,
-        )
 
     def findings(self) -> list[Finding]:
         """Does it remember? By the rewrite that says so most clearly; all of them hold at the confidence together.
 
-        A rewrite says so if its success is above guessing and, with a reference, above that as well: the one of lower
-        end counts. Where no rewrite says yes, it is the one that is hardest to say no of.
+        A rewrite says so if its success is above guessing and, with a reference, above that as well.
         """
         rows = self.current()
         rewrites = _asked_in(rows)
         confidence = 1 - (1 - self.confidence) / max(len(rewrites), 1)
-        compared = {rewrite: self._comparisons(rewrite, confidence, rows) for rewrite in rewrites}
-        weakest = {
-            (rewrite, metric): found[metric]
-            for rewrite, found in compared.items()
-            if found
-            for metric in [min(found, key=lambda metric: found[metric].low)]
-        }
-        if not weakest:
-            return []
-        (rewrite, metric), interval = max(weakest.items(), key=lambda item: item[1].low)
-        if above(interval) != "yes":
-            (rewrite, metric), interval = max(weakest.items(), key=lambda item: item[1].high)
-        had = [row for row in rows if f"{rewrite}_success" in row.values]
-        by = "by any rewrite" if rewrite == ANY else f"by the rewrite {rewrite}"
-        beyond = "guessing" if metric == "above" else "a model that never saw it"
-        measure = f"of {len(had)} questions answered {by}, above {beyond}"
-        return [self.finding(measure, interval, had, question="remembers", verdict=above(interval))]
+        found = []
+        for rewrite in rewrites:
+            compared = self.compared(f"{rewrite}_success", f"{rewrite}_guessed", confidence)
+            if compared:
+                had = [row for row in rows if f"{rewrite}_success" in row.values]
+                above_what, verdict = above_all(compared)
+                by = "by any rewrite" if rewrite == ANY else f"by the rewrite {rewrite}"
+                measure = f"of {len(had)} questions answered {by}, {above_what}"
+                found.append(self.finding(measure, compared[above_what], had, question="remembers", verdict=verdict))
+        return says_most(found)
 
     def bars(self) -> list[BarChart]:
         """The success of each rewrite, and what is above guessing."""
-        rows = self.current()
+        metrics = self.levels.get(self._current, {})
         charts = []
         for value, title, label in (
             ("success", "Questions answered, by the way they are asked", "share of questions answered (0 to 1)"),
             ("above", "The same, above guessing", "share of questions answered, above guessing (−1 to 1)"),
         ):
-            found = {
-                rewrite: self._mean(rows, f"{rewrite}_{value}", self.confidence, is_share=value == "success")
-                for rewrite in _asked_in(rows)
-            }
+            found = {name: _interval_of(metrics, f"{name}_{value}") for name in _asked_in(self.current())}
             bars = [(rewrite, interval) for rewrite, interval in found.items() if interval is not None]
             charts += [BarChart(title, label, bars)] if bars else []
         return charts
@@ -240,3 +218,8 @@ def _interval(metric: str, interval: Interval | None) -> Metrics:
     if interval is None:
         return {}
     return {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+
+
+def _interval_of(metrics: Metrics, metric: str) -> Interval | None:
+    ends = [metrics.get(name) for name in (metric, f"{metric}_low", f"{metric}_high")]
+    return Interval(*(end for end in ends if end is not None)) if None not in ends else None

@@ -12,14 +12,14 @@ from rich.console import Console
 from soul_lightning.attacks.copies import left_alone
 from soul_lightning.attacks.knowledge import knowledge
 from soul_lightning.attacks.quantization import SchemeName, check_schemes, quantized_copy
-from soul_lightning.callbacks.attack import AttackCallback
+from soul_lightning.callbacks.attack import ABOVE_REFERENCE, AttackCallback
 from soul_lightning.callbacks.base import EVALUATIONS, Metrics, ProbeCallback
 from soul_lightning.callbacks.row_values import mean_of, numbers
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.networks.foreign import LogitsNetwork
 from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
-from soul_lightning.reports.findings import LITTLE, Finding, above
+from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -153,25 +153,28 @@ class QuantizationAttack(AttackCallback):
         super().finish(trainer, pl_module)
 
     def findings(self) -> list[Finding]:
-        """Whether a scheme brings back what the model does not know as it is, more than in one that never knew.
+        """Whether a scheme brings back what the model does not know as it is; that of the scheme that says most.
 
-        The intervals of all schemes hold together (Bonferroni). The finding is that of the scheme that says most.
+        It does if the model gains and, with a reference, gains more than that. All schemes hold together (Bonferroni).
         """
         together = 1 - (1 - self.confidence) / len(self.schemes)
         found = []
         for scheme in self.schemes:
             value = f"{scheme}_{GAINED}"
-            gained = self.compared(value, confidence=together)
-            if gained is None:
+            compared = self.compared(value, confidence=together)  # what is gained is above guessing as it is
+            if not compared:
                 continue
             rows = [row for row in self.current() if value in row.values]
-            is_asked = any(f"{scheme}_known" in row.values for row in rows)
-            # Of a text the probability is measured, which rounding moves a little in every model.
-            verdict = above(gained) if is_asked else above(gained, bound=LITTLE, little=0.0)
-            what = "questions answered" if is_asked else "texts' probability"
-            measure = f"of {len(rows)} {what} more under {scheme} than before rounding, {self.above_what}"
-            found.append(self.finding(measure, gained, rows, question="recovers", verdict=verdict))
-        return sorted(found, key=_says_most)[:1]
+            if any(f"{scheme}_known" in row.values for row in rows):
+                above_what, verdict = above_all(compared)
+                measure = f"of {len(rows)} questions answered more under {scheme} than before rounding"
+                measure += f", {above_what}"
+            else:  # rounding moves a text's probability a little in every model
+                above_what, verdict = above_all(compared, bound=LITTLE, little=0.0)
+                measure = f"mean probability that {len(rows)} texts gain under {scheme}"
+                measure += f", {above_what}" if above_what == ABOVE_REFERENCE else ""
+            found.append(self.finding(measure, compared[above_what], rows, question="recovers", verdict=verdict))
+        return says_most(found)
 
     def bars(self) -> list[BarChart]:
         """What is known as the model is, and under each scheme."""
@@ -183,7 +186,7 @@ class QuantizationAttack(AttackCallback):
             own = [row for row in rows if f"{scheme}_{name}" in row.values]
             if own:
                 values, entities = numbers(own, f"{scheme}_{name}"), [row.entity for row in own]
-                mean = mean_interval(values, entities, confidence=self.confidence, seed=self.seed)
+                mean = mean_interval(values, entities, confidence=self.confidence, seed=self.seed, is_share=True)
                 means.append(("not rounded" if scheme == UNROUNDED else scheme, mean))
         what = "share of questions answered right (0 to 1)" if asked else "probability of the text (0 to 1)"
         return [BarChart("What is known before and after rounding the weights", what, means)] if means else []
@@ -201,10 +204,6 @@ def _measured_by(callbacks: Sequence[ProbeCallback], model: ScoredModel) -> dict
         else:
             found[callback.name] = callback.metrics_of(model)
     return found
-
-
-def _says_most(finding: Finding) -> tuple[int, float]:
-    return ("yes", "unclear", "no").index(finding.verdict), -finding.value.value
 
 
 def _worth(values: Mapping[str, Value]) -> float | None:

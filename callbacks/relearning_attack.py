@@ -22,21 +22,20 @@ from soul_lightning.attacks.relearning import (
     row_values,
     steps_to_half,
 )
-from soul_lightning.callbacks.attack import AttackCallback
+from soul_lightning.callbacks.attack import ABOVE_GUESSING, ABOVE_REFERENCE, AttackCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.other_models import ask_other_model
-from soul_lightning.callbacks.row_values import mean_of, numbers
+from soul_lightning.callbacks.row_values import mean_of
 from soul_lightning.callbacks.scoring import AFTER, REFERENCE
 from soul_lightning.callbacks.sources import find_probes, own_probes
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
-from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.charts import Curve, Series
 from soul_lightning.reports.curve_figure import curve_figure
 from soul_lightning.reports.figures import save_figure
-from soul_lightning.reports.findings import Finding, above
+from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
 from soul_lightning.scoring.measured_rows import MeasuredRow, probe_hash
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -66,8 +65,9 @@ class RelearningAttack(AttackCallback):
     `reference`, paired by row; without a reference above what guessing gains, for which texts, and questions that are
     alone in their relation, have no number.
 
-    The finding on `recovers` is of the area: the attack brings something back if its curve rises, and rises above the
-    reference's (above guessing). A model that still knows before the attack has nothing to gain and is not said to
+    The finding on `recovers` is of the area: the attack brings something back if its curve rises, and rises above what
+    guessing gets and above the reference's. Of texts the probability has to rise by more than a tenth, for that of a
+    damaged model rises on any text. A model that still knows before the attack has nothing to gain and is not said to
     recover; that it remembers is another question.
 
     Args:
@@ -217,7 +217,8 @@ class RelearningAttack(AttackCallback):
                     metrics[f"{source}_{series}_area"] = area(curve)
                     metrics[f"{source}_{series}_half_steps"] = steps_to_half(curve, 1.0 if full is None else full)
             for number in ("gain", "area"):
-                interval = self._above(rows, source, number)
+                compared = self._compared(rows, source, number)
+                interval = compared.get(ABOVE_REFERENCE if REFERENCE in self.measured else ABOVE_GUESSING)
                 if interval is not None:
                     metric = f"{source}_{number}_above"
                     metrics |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
@@ -235,13 +236,15 @@ class RelearningAttack(AttackCallback):
         known = [row for row in self._original if row.probe_hash == self._hashes.get(row.probe)]
         return mean_of([row for row in known if row.key in asked], series)
 
-    def _above(
+    def _compared(
         self, rows: Sequence[MeasuredRow], source: str, number: str, confidence: float | None = None
-    ) -> Interval | None:
-        has_reference = REFERENCE in self.measured
-        if rows is self.measured.get(REFERENCE) or (self.told == PROBABILITY and not has_reference):
-            return None
-        return self.compared(f"{source}_{self.told}_{number}", f"{source}_guessed_{number}", confidence, rows)
+    ) -> dict[str, Interval]:
+        """What an attack brings above guessing and the reference; of a text nothing says what guessing brings."""
+        value = f"{source}_{self.told}_{number}"
+        if self.told == KNOWN:
+            return self.compared(value, f"{source}_guessed_{number}", confidence, rows)
+        found = self.compared(value, confidence=confidence, rows=rows)
+        return {name: interval for name, interval in found.items() if name == ABOVE_REFERENCE}
 
     def findings(self) -> list[Finding]:
         """Whether anything comes back by the area of any source; that of the source which says most (Bonferroni)."""
@@ -250,17 +253,18 @@ class RelearningAttack(AttackCallback):
         for source in self.lessons:
             value = f"{source}_{self.told}_area"
             rows = [row for row in self.current() if value in row.values]
-            higher = self._above(rows, source, "area", confidence)
-            if higher is not None:
-                entities = [row.entity for row in rows]
+            compared = self._compared(rows, source, "area", confidence)
+            if compared:
                 # A model that stays where it is has not recovered, be it that the reference falls.
-                rises = mean_interval(numbers(rows, value), entities, confidence=confidence, seed=self.seed)
-                interval = min(higher, rises, key=lambda each: each.low)
+                rises = self.compared(value, confidence=confidence, rows=rows)[ABOVE_GUESSING]
+                compared["above its own beginning"] = rises
+                # A damaged model's probability of any text rises more than that of a whole one.
+                bound, little = (0.0, LITTLE) if self.told == KNOWN else (LITTLE, 0.0)
+                above_what, verdict = above_all(compared, bound, little)
                 gained = f"mean gain of the {SAID[self.told]} over {self.training.measure_at[-1]} steps"
-                measure = f"{gained} of fine-tuning on {TAUGHT[source]}, {self.above_what}"
-                about: dict[str, Any] = {"question": "recovers", "verdict": above(interval)}
-                found.append(self.finding(measure, interval, rows, **about))
-        return sorted(found, key=_says_most)[:1]
+                measure = f"{gained} of fine-tuning on {TAUGHT[source]}, {above_what}"
+                found.append(self.finding(measure, compared[above_what], rows, question="recovers", verdict=verdict))
+        return says_most(found)
 
     def curves(self) -> list[Curve]:
         """The curves of every model, one chart a source and series."""
@@ -310,8 +314,3 @@ class RelearningAttack(AttackCallback):
         """Take back what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self._original = [MeasuredRow.from_record(record) for record in state_dict.get("original", [])]
-
-
-def _says_most(finding: Finding) -> tuple[int, float]:
-    """Nothing comes back only if no source leaves a doubt."""
-    return ("yes", "unclear", "no").index(finding.verdict), -finding.value.low

@@ -20,6 +20,7 @@ from soul_lightning.callbacks.row_values import (
 from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE
 from soul_lightning.callbacks.sources import answered_probe, has_false_answers, own_probes
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.likelihood import perplexity
 from soul_lightning.metrics.model_utility import PARTS, model_utility
@@ -130,28 +131,26 @@ class Utility(AnsweringCallback):
             self.models[ORIGINAL] = original
 
     def findings(self) -> list[Finding]:
-        """Whether what must stay is as likely as it is for another model, and whether answers are language."""
+        """Whether what must stay is nearly as likely as for another model, and whether answers are language."""
         rows = self.measured.get(self._current, [])
         found = fluency_findings(self.name, rows, self.seed)
         other = next((name for name in (BEFORE, ORIGINAL, REFERENCE) if name in self.measured), None)
         beside = {row.key: row for row in self.measured.get(other or "", [])}
         pairs = [(row, beside[row.key]) for row in rows if row.key in beside]
         paired = [(row, mine, theirs) for row, twin in pairs for mine, theirs in _kept_values(row, twin)]
-        if not paired:
+        if not sum(theirs for _, _, theirs in paired):  # that model knows nothing that could be lost
             return found
-        drop = mean_interval(
-            [mine - theirs for _, mine, theirs in paired], [row.entity for row, _, _ in paired], seed=self.seed
-        )
+        left = _share_left(paired, self.seed)
         against = "the model before" if other != REFERENCE else "a model that never saw what is forgotten"
         useful = Finding(
             question="useful",
             source=self.name,
-            measure=f"probability of what must stay, less that under {against}",
-            value=drop,
+            measure=f"of the probability that what must stay has under {against} (1: all of it is left)",
+            value=left,
             confidence=CONFIDENCE,
             examples=len(paired),
             subjects=len({row.entity for row, _, _ in paired}),
-            verdict=at_least(drop, -LITTLE),
+            verdict=at_least(left, 1 - LITTLE),
         )
         return [useful, *found]
 
@@ -163,6 +162,18 @@ def _kept_values(row: MeasuredRow, twin: MeasuredRow) -> list[tuple[float, float
         if mine and theirs:
             return [(mine[0], theirs[0])]
     return []
+
+
+def _share_left(paired: Sequence[tuple[MeasuredRow, float, float]], seed: int) -> Interval:
+    """One model's mean by another's, for of long texts it is small under every model, and a difference smaller still.
+
+    Its interval is that of the ratio to first order, which draws the rows of a subject together.
+    """
+    theirs = sum(other for _, _, other in paired) / len(paired)
+    ratio = sum(own for _, own, _ in paired) / len(paired) / theirs
+    residuals = [(own - ratio * other) / theirs for _, own, other in paired]
+    around = mean_interval(residuals, [row.entity for row, _, _ in paired], seed=seed)
+    return Interval(ratio, ratio + around.low, ratio + around.high)
 
 
 def _perplexity(rows: Sequence[MeasuredRow]) -> float | None:

@@ -43,13 +43,14 @@ def audit_config(recipes: Sequence[Recipe]) -> tuple[AuditSettings, dict[str, An
         recipes: In their order; of `restor` and `compare` the `fit` section is taken.
 
     Raises:
-        MisconfigurationError: A file is no YAML mapping, or a key under `audit` is unknown.
+        MisconfigurationError: A file is no YAML mapping, a key under `audit` is unknown, or `minutes` is no number.
     """
     config: dict[str, Any] = {}
     for recipe in recipes:
         config = merged(config, _fit_settings(recipe))
     if not any(is_attack(callback) for callback in _callbacks(config)):
-        config = merged(config, _fit_settings(packaged_recipe(BATTERY)))
+        battery = _fit_settings(packaged_recipe(BATTERY))
+        config = merged(merged(battery, config), {"trainer": {"callbacks": _callbacks(battery)}})
     section = mapping(config.pop(SECTION, None), SECTION)
     known = [each.name for each in fields(AuditSettings)]
     for key in section:
@@ -57,6 +58,9 @@ def audit_config(recipes: Sequence[Recipe]) -> tuple[AuditSettings, dict[str, An
             raise MisconfigurationError(
                 f"{SECTION} has no key {key!r}{nearest(key, known)}; its keys are {', '.join(known)}"
             )
+    minutes = section.get("minutes")
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
+        raise MisconfigurationError(f"{SECTION}.minutes must be a number above 0, or null, got {minutes!r}")
     return AuditSettings(**section), config
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from soul_lightning.callbacks.scoring import EVALUATED
@@ -67,12 +68,23 @@ def rows_or_model(source: str, callback: str) -> str:
     return str(rows)
 
 
-def refuse_foreign_folder(folder: Path) -> None:
-    """An output folder may hold an earlier audit, and no other run.
+def refuse_foreign_folder(folder: Path, sources: Iterable[str]) -> None:
+    """An output folder may hold an earlier audit, and no other run, and it may not lie in a model's folder.
+
+    Args:
+        folder: The output folder.
+        sources: The models, whose folders stay as they are.
 
     Raises:
-        MisconfigurationError: It holds another run.
+        MisconfigurationError: It holds another run, or lies where a model does.
     """
+    for source in sources:
+        place = Path(source).expanduser().resolve()
+        if place.is_dir() and folder.expanduser().resolve().is_relative_to(place):
+            raise MisconfigurationError(
+                f"the output folder {str(folder)!r} lies in the folder of the model {source!r}, which stays as it is; "
+                f"choose another folder"
+            )
     try:
         first = (folder / CONFIG_NAME).read_text(encoding="utf-8").partition("\n")[0]
     except (FileNotFoundError, NotADirectoryError):

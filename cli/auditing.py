@@ -90,7 +90,7 @@ def audit(
     """
     end = None if minutes is None else time.monotonic() + 60 * minutes
     folder = output or new_run_folder("audit")
-    refuse_foreign_folder(folder)
+    refuse_foreign_folder(folder, audited.sources.values())
     hashes = {role: files_hash(source) for role, source in audited.sources.items()}
     with discarded_unless(lambda: has_parts(folder), folder):
         work = _Work(asked_config(config, audited.model, seed), overrides, audited, hashes, folder, recipe)

@@ -47,7 +47,8 @@ def mean_interval(
     Percentiles are too narrow for few entities: they are moved out as Student's t asks (the expanded percentile
     interval, Hesterberg 2015). A bootstrap of entities that all have the same mean, such as a single one, has no width
     at all, however their rows differ: the interval then reaches as far to both sides as that of Clopper and Pearson for
-    as many entities, none of which differs.
+    as many entities, none of which differs. No draw goes beyond the entities that there are, and so few may by chance
+    all lie on one side: where the confidence asks for more, the interval is at least that of Student's t.
 
     Args:
         values: [rows], such as 1 for a right answer, or its difference to another model's.
@@ -69,15 +70,28 @@ def mean_interval(
     sums, counts = np.bincount(codes, rows, n_entities), np.bincount(codes, minlength=n_entities)
     mean = float(rows.mean())
     if np.ptp(sums / counts) < SAME:
-        width = clopper_pearson(0, n_entities, confidence).high
-        low, high = mean - width, mean + width
-        return Interval(mean, max(0.0, low), min(1.0, high)) if is_share else Interval(mean, low, high)
+        return _widened(Interval(mean, mean, mean), clopper_pearson(0, n_entities, confidence).high, is_share)
     draws = entity_draws(n_entities, n_resamples, seed)
-    return percentile_interval(mean, (draws @ sums) / (draws @ counts), _expanded(confidence, n_entities))
+    found = percentile_interval(mean, (draws @ sums) / (draws @ counts), expanded(confidence, n_entities))
+    if too_few(n_entities, confidence):
+        spread = np.std((sums - mean * counts) / counts.mean(), ddof=1) / np.sqrt(n_entities)
+        return _widened(found, float(spread * stats.t.ppf((1 + confidence) / 2, n_entities - 1)), is_share)
+    return found
 
 
-def _expanded(confidence: float, n_entities: int) -> float:
-    """The share of bootstrap draws that an interval of `confidence` takes."""
+def _widened(interval: Interval, width: float, is_share: bool) -> Interval:
+    """Reaches at least `width` to both sides, and no share beyond 0 and 1."""
+    low, high = min(interval.low, interval.value - width), max(interval.high, interval.value + width)
+    return Interval(interval.value, max(0.0, low), min(1.0, high)) if is_share else Interval(interval.value, low, high)
+
+
+def too_few(n_entities: int, confidence: float) -> bool:
+    """Whether all entities lie on one side by chance more often than an interval of `confidence` may miss there."""
+    return bool(0.5**n_entities > (1 - confidence) / 2)
+
+
+def expanded(confidence: float, n_entities: int) -> float:
+    """The share of bootstrap draws that an interval of `confidence` takes, of two entities or more."""
     t = stats.t.ppf((1 + confidence) / 2, n_entities - 1)
     share = 1 - 2 * stats.norm.sf(np.sqrt(n_entities / (n_entities - 1)) * t)
     return float(min(share, 1 - 1e-9))

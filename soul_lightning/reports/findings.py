@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -92,6 +92,37 @@ def above(interval: Interval, bound: float = 0.0, little: float = LITTLE) -> Ver
     if interval.low > bound:
         return "yes"
     return "no" if interval.high <= bound + little else "unclear"
+
+
+def above_all(compared: Mapping[str, Interval], bound: float = 0.0, little: float = LITTLE) -> tuple[str, Verdict]:
+    """What several comparisons of one number say together: `yes` if all do, `no` if one does, else `unclear`.
+
+    Args:
+        compared: At least one interval, by what the number is compared with.
+        bound: See `above`.
+        little: See `above`.
+
+    Returns:
+        The comparison that decides, and the verdict.
+    """
+    said = {name: above(interval, bound, little) for name, interval in compared.items()}
+    deciding = [name for name in said if said[name] == "no"] or list(said)
+    name = min(deciding, key=lambda each: compared[each].low)
+    return name, said[name]
+
+
+def says_most(findings: Sequence[Finding]) -> list[Finding]:
+    """The finding of those of several attacks that stands for all of them; none where there are none.
+
+    The clearest `yes`; without one the one that is hardest to say `no` of, for nothing is there only if no attack
+    leaves a doubt.
+    """
+
+    def rank(finding: Finding) -> tuple[int, float]:
+        end = finding.value.low if finding.verdict == "yes" else finding.value.high
+        return ("yes", "unclear", "no").index(finding.verdict), -end
+
+    return sorted(findings, key=rank)[:1]
 
 
 def at_least(interval: Interval, bound: float) -> Verdict:

@@ -6,16 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from soul_lightning.callbacks import MembershipInference
 from soul_lightning.callbacks.membership import Attack
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.excess import clopper_pearson
 from soul_lightning.metrics.membership import area_under_curve, area_under_curve_interval, privleak
 from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.objectives.cross_entropy import CrossEntropy
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.findings import Verdict
 from soul_lightning.scoring.measured_rows import MeasuredRow, read_measured
 from tests.callbacks.tiny_models import FORGET_PROBE, learnt, said, saved, validated
 from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_network, make_trainer
@@ -173,6 +176,60 @@ def test_what_unlearning_makes_unlikely_stands_out(
     assert area is not None and low is not None and high is not None
     assert low <= area <= high and area < 0.2
     assert trainer.callback_metrics["membership/loss_auc"] == pytest.approx(area)
+
+
+def scored(forget: Any, holdout: Any, **attacks: float) -> list[MeasuredRow]:
+    """Rows of [subjects, rows] losses; another attack's score is the loss times a factor, and noise."""
+    rng = np.random.default_rng(0)
+    return [
+        MeasuredRow(role, role, 10 * subject + n, f"{role}{subject}", "", values)
+        for role, losses in (("forget", forget), ("holdout", holdout))
+        for subject, own in enumerate(losses)
+        for n, loss in enumerate(own)
+        for values in [{"loss": float(loss)} | {name: float(rng.normal()) + k * loss for name, k in attacks.items()}]
+    ]
+
+
+def verdict(
+    rows: list[MeasuredRow], attacks: tuple[Attack, ...] = ("loss",), reference: list[MeasuredRow] | None = None
+) -> Verdict:
+    callback = MembershipInference(attacks=attacks)
+    callback.measured = {"after": rows} | ({} if reference is None else {"retain-only": reference})
+    (finding,) = callback.findings()
+    assert finding.question == "leaks_membership"
+    return finding.verdict
+
+
+def subjects(rng: np.random.Generator, count: int, mean: float = 0.0) -> Any:
+    """[subjects, 6] losses, those of a subject alike."""
+    return mean + rng.normal(size=(count, 1)) + rng.normal(size=(count, 6))
+
+
+@pytest.mark.parametrize(("count", "has_reference"), [(2, False), (4, False), (8, False), (12, False), (8, True)])
+def test_rows_that_nobody_saw_give_nothing_away(count: int, has_reference: bool) -> None:
+    rng, said = np.random.default_rng(0), []
+    for _ in range(60):
+        rows = scored(subjects(rng, count), subjects(rng, count))
+        reference = scored(subjects(rng, count), subjects(rng, count)) if has_reference else None
+        said.append(verdict(rows, reference=reference))
+    assert clopper_pearson(said.count("yes"), len(said)).low <= 0.05
+    assert clopper_pearson(said.count("yes"), len(said)).high <= 0.2
+
+
+def test_rows_that_were_learned_give_themselves_away() -> None:
+    rng = np.random.default_rng(0)
+    said = [verdict(scored(subjects(rng, 12, mean=-3.0), subjects(rng, 12))) for _ in range(20)]
+    assert said.count("yes") >= 0.9 * len(said)
+
+
+def test_nothing_leaks_only_if_no_attack_leaves_a_doubt() -> None:
+    rng = np.random.default_rng(0)
+    rows = scored(rng.normal(size=(400, 1)), rng.normal(size=(400, 1)), zlib=0.0)
+    assert verdict(rows, ("loss", "zlib")) == "no"
+    doubtful = [
+        replace(row, values={"loss": row.values["loss"]} if row.index > 80 else row.values) for row in rows
+    ]  # zlib is known of few rows
+    assert verdict(doubtful, ("loss", "zlib")) == "unclear"
 
 
 def test_a_missing_holdout_is_said_before_training(

@@ -218,7 +218,7 @@ def test_numbers_of_every_source(
         assert f"relearning/{source}_known_half_steps" not in metrics  # nothing was lost
     (finding,) = callback.findings()
     assert (finding.question, finding.source) == ("recovers", "relearning")
-    assert finding.measure.endswith("above a model that never saw it")
+    assert ", above " in finding.measure
     assert finding.verdict != "yes"
     assert (tmp_path / "relearning.png").stat().st_size > 0
 
@@ -365,6 +365,35 @@ def test_the_finding_is_of_the_source_that_says_most() -> None:
     callback.measured["retain-only"] = rows(forget=-0.5, related=-0.5, unrelated=-0.5)
     assert (found().verdict, found().value.value) != ("yes", 0.5)
     assert found().value.value == 0
+
+
+def test_what_comes_back_is_more_than_a_model_guesses_that_speaks_again() -> None:
+    """One that declines everything has all guesses to gain, and a reference that answers has none."""
+    callback = attack()
+    callback.probes, callback.lessons = [ASKED], {"related": Lesson([], [])}
+
+    def rows(known: float, guessed: float) -> list[MeasuredRow]:
+        values = {"related_known_area": known, "related_guessed_area": guessed}
+        return [MeasuredRow("asked", "forget", n, f"p{n}", "", values) for n in range(60)]
+
+    callback.measured = {"after": rows(0.2, 0.2), "retain-only": rows(0.0, 0.0)}
+    (finding,) = callback.findings()
+    assert finding.verdict == "no" and finding.measure.endswith("above guessing")
+    callback.measured["after"] = rows(0.6, 0.2)
+    assert [finding.verdict for finding in callback.findings()] == ["yes"]
+
+
+def test_of_texts_a_little_probability_is_nothing() -> None:
+    callback = attack()
+    callback.probes, callback.lessons = [TEXTS], {"related": Lesson([], [])}
+
+    def rows(area: float) -> list[MeasuredRow]:
+        values = {"related_probability_area": area}
+        return [MeasuredRow("texts", "forget", n, f"p{n}", "", values) for n in range(60)]
+
+    for area, verdict in ((0.03, "no"), (0.4, "yes")):
+        callback.measured = {"after": rows(area), "retain-only": rows(0.0)}
+        assert [finding.verdict for finding in callback.findings()] == [verdict]
 
 
 @pytest.mark.parametrize(

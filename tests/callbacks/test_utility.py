@@ -23,6 +23,7 @@ from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.objectives.cross_entropy import CrossEntropy
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.measured_rows import MeasuredRow
 from tests.callbacks.tiny_models import FORGET_PROBE, KeepsFirstEpoch, continued, learnt, said, validated
 from tests.conftest import FORGET, PLAIN, RETAIN, TinyDataModule, as_examples, make_network, make_trainer
 
@@ -137,9 +138,9 @@ def test_answer_false_generates_nothing(
     asked: list[int] = []
     generate = CausalLMAdapter.generate
 
-    def counted(adapter: CausalLMAdapter, examples: Sequence[Example], *settings: Any, **more: Any) -> list[str]:
+    def counted(adapter: CausalLMAdapter, examples: Sequence[Example], *settings: Any, **named: Any) -> list[str]:
         asked.append(len(examples))
-        return generate(adapter, examples, *settings, **more)
+        return generate(adapter, examples, *settings, **named)
 
     monkeypatch.setattr(CausalLMAdapter, "generate", counted)
     silent = validated(callback(probes=list(probes), answer=False), knowing, tokenizer, tmp_path)
@@ -195,6 +196,27 @@ def test_levels_and_their_ratio_to_before(
     assert probabilities[1] > probabilities[0]
     assert {"utility/text_perplexity", "utility/text_perplexity_relative", "utility/text_probability"} <= set(summary)
     assert not any(name.startswith("utility/before/") and name.endswith("_relative") for name in summary)
+
+
+@pytest.mark.parametrize("level", [1.0, 0.05])  # the latter is that of a token of a long text
+@pytest.mark.parametrize(("left", "verdict"), [(0.98, "yes"), (0.9, "unclear"), (0.5, "no")])
+def test_useful_is_what_has_nearly_the_probability_that_it_had(level: float, left: float, verdict: str) -> None:
+    def rows(share: float) -> list[MeasuredRow]:
+        noise = [0.97, 1.03] * 20 if share < 1 else [1.0] * 40
+        probabilities = [level * share * (0.5 + n / 80) * each for n, each in enumerate(noise)]
+        return [
+            MeasuredRow("retain", "retain", n, f"p{n}", "", {"probability": probability})
+            for n, probability in enumerate(probabilities)
+        ]
+
+    callback = Utility()
+    callback.measured = {"before": rows(1.0), "after": rows(left)}
+    (finding,) = callback.findings()
+    assert (finding.question, finding.verdict) == ("useful", verdict)
+    assert finding.value.value == pytest.approx(left, abs=0.005)
+    assert finding.value.high - finding.value.low < 0.1
+    callback.measured["before"] = [replace(row, values={"probability": 0.0}) for row in rows(1.0)]
+    assert callback.findings() == []
 
 
 def test_a_resumed_run_compares_with_the_same_values(

@@ -167,6 +167,14 @@ def test_another_run_is_not_written_over(run: Run, battery: Path, knowing: Path,
     assert outcome.code == 2 and "already holds another run" in outcome.error
 
 
+@pytest.mark.parametrize("inside", ["", "audit"])
+def test_a_report_is_not_written_into_a_models_folder(run: Run, battery: Path, knowing: Path, inside: str) -> None:
+    before = files_hash(str(knowing))
+    outcome = run("audit", "--config", battery, "--model", knowing, "--output", knowing / inside)
+    assert outcome.code == 2 and "lies in the folder of the model" in outcome.error
+    assert files_hash(str(knowing)) == before
+
+
 def test_the_packaged_battery_asks_where_nothing_else_does(tmp_path: Path) -> None:
     recipe = find_recipe("tiny-world")  # of restor: its data stand under `fit`
     config = asked_config(audit_config([recipe])[1], "somewhere", 7)
@@ -176,6 +184,18 @@ def test_the_packaged_battery_asks_where_nothing_else_does(tmp_path: Path) -> No
     assert config["model"]["init_args"]["network"] == {"pretrained_model_name_or_path": "somewhere"}
     own = write_yaml(tmp_path / "own.yaml", {"trainer": {"callbacks": [SCHEMES]}})
     assert audit_config([recipe, find_recipe(str(own))])[1]["trainer"]["callbacks"] == [SCHEMES]
+
+
+def test_the_packaged_battery_overrides_nothing_but_the_callbacks(tmp_path: Path) -> None:
+    own = {
+        "data": DATA,
+        "audit": {"minutes": 30},
+        "trainer": {"accelerator": "gpu", "precision": "bf16-true", "callbacks": ["Utility"]},
+    }
+    settings, config = audit_config([find_recipe(str(write_yaml(tmp_path / "own.yaml", own)))])
+    assert settings.minutes == 30
+    assert config["trainer"]["accelerator"] == "gpu" and config["trainer"]["precision"] == "bf16-true"
+    assert len(config["trainer"]["callbacks"]) > 4
 
 
 def test_a_recipe_may_name_the_models_and_the_minutes(
@@ -191,6 +211,8 @@ def test_a_recipe_may_name_the_models_and_the_minutes(
     wrong = write_yaml(tmp_path / "wrong.yaml", {"audit": {"minuets": 3}})
     assert "audit has no key 'minuets' (did you mean minutes?)" in run("audit", "-c", wrong).error
     assert "run soul-lightning audit --config" in run("fit", "-c", own).error
+    endless = write_yaml(tmp_path / "endless.yaml", {"audit": {"minutes": "soon"}})
+    assert "audit.minutes must be a number above 0" in run("audit", "-c", endless).error
 
 
 def test_sigterm_ends_an_audit_between_passes(

@@ -30,7 +30,7 @@ def test_no_trials_have_no_share() -> None:
 
 def test_rows_of_an_entity_are_drawn_together() -> None:
     values = [1.0] * 20 + [0.0] * 20
-    together = mean_interval(values, ["a"] * 20 + ["b"] * 20)
+    together = mean_interval(values, ["a"] * 20 + ["b"] * 20, is_share=True)
     apart = mean_interval(values, range(40))
     assert (together.value, together.low, together.high) == (0.5, 0.0, 1.0)
     assert 0.3 < apart.low < 0.4 < 0.6 < apart.high < 0.7
@@ -51,7 +51,7 @@ def test_entities_that_all_say_the_same_leave_doubt_however_their_rows_differ(en
     assert (interval.low, interval.high) == pytest.approx((0.35 - width, 0.35 + width))
 
 
-@pytest.mark.parametrize("n_entities", [6, 40])
+@pytest.mark.parametrize("n_entities", [2, 3, 4, 6, 40])
 def test_the_interval_holds_the_truth_as_often_as_it_says(n_entities: int) -> None:
     rng = np.random.default_rng(0)
     held = 0
@@ -62,6 +62,12 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(n_entities: int) -> No
         held += interval.low <= 0.2 <= interval.high
     share = clopper_pearson(held, 400, 0.999)
     assert share.low <= 0.95 <= share.high
+
+
+def test_few_entities_on_one_side_prove_nothing_at_a_high_confidence() -> None:
+    values, entities = [0.3, 0.5, 0.1, 0.2, 0.4], range(5)
+    assert mean_interval(values, entities, confidence=0.9).low > 0
+    assert mean_interval(values, entities, confidence=0.999).low < 0
 
 
 def test_a_mean_needs_rows_and_their_entities() -> None:

@@ -169,8 +169,8 @@ def utility() -> AuditPart:
             finding(
                 "useful",
                 "utility",
-                "probability of what must stay, less that under the model before",
-                (-0.03, -0.06, 0.0),
+                "of the probability that what must stay has under the model before (1: all of it is left)",
+                (0.96, 0.93, 1.0),
                 "yes",
                 400,
             ),

@@ -9,7 +9,17 @@ import pytest
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
-from soul_lightning.reports.findings import QUESTIONS, WISHED, Finding, Verdict, above, at_least, verdict_of
+from soul_lightning.reports.findings import (
+    QUESTIONS,
+    WISHED,
+    Finding,
+    Verdict,
+    above,
+    above_all,
+    at_least,
+    says_most,
+    verdict_of,
+)
 
 FINDING = Finding("remembers", "prompts", "answered, above guessing", Interval(0.4, 0.3, 0.5), 0.95, 48, 12, "yes")
 
@@ -46,6 +56,37 @@ def test_above(low: float, high: float, verdict: Verdict) -> None:
 @pytest.mark.parametrize(("low", "high", "verdict"), [(0.8, 0.9, "yes"), (0.1, 0.79, "no"), (0.7, 0.8, "unclear")])
 def test_at_least(low: float, high: float, verdict: Verdict) -> None:
     assert at_least(Interval(0.0, low, high), 0.8) == verdict
+
+
+HIGH, LOWER, DOUBTFUL, NOTHING = (
+    Interval((low + high) / 2, low, high) for low, high in ((0.4, 0.6), (0.1, 0.9), (-0.3, 0.5), (-0.05, 0.05))
+)
+
+
+@pytest.mark.parametrize(
+    ("compared", "name", "verdict"),
+    [
+        ({"a": HIGH, "b": LOWER}, "b", "yes"),
+        ({"a": HIGH, "b": DOUBTFUL}, "b", "unclear"),
+        ({"a": NOTHING, "b": DOUBTFUL}, "a", "no"),
+        ({"a": HIGH}, "a", "yes"),
+    ],
+)
+def test_a_number_is_above_all_that_it_is_compared_with_or_not(
+    compared: dict[str, Interval], name: str, verdict: Verdict
+) -> None:
+    assert above_all(compared) == (name, verdict)
+
+
+def test_of_several_attacks_none_leaves_a_doubt_or_one_is_shown() -> None:
+    def shown(*intervals: Interval) -> list[Interval]:
+        found = [replace(FINDING, value=interval, verdict=above(interval)) for interval in intervals]
+        return [finding.value for finding in says_most(found)]
+
+    assert shown(NOTHING, DOUBTFUL, LOWER, HIGH) == [HIGH]
+    assert shown(NOTHING, DOUBTFUL) == [DOUBTFUL]
+    assert shown(NOTHING) == [NOTHING]
+    assert shown() == []
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -15,6 +15,8 @@ against plain NPO by the same optimizer.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +33,8 @@ from soul_lightning.run_folder import write_text
 from soul_lightning.scoring.measured_rows import read_measured
 
 CLEAN, CORRUPTED = "clean", "corrupted"
+RATE = re.compile(r"-\d[\d.]*e-\d+$")
+"""The end of a folder's name in a comparison: the learning rate that was chosen."""
 Key = tuple[int, str, int]
 """Seed, probe and row."""
 
@@ -87,12 +91,14 @@ class Audit:
         return max(layers, key=lambda layer: sum(means[layer]) / len(means[layer]))
 
 
-def models(folder: Path, seeds: Sequence[int]) -> dict[str, dict[int, Path]]:
-    """The exported models of a comparison by name and seed, clean and corrupted first."""
+def models(folder: Path, seeds: Sequence[int], skip: str = "") -> dict[str, dict[int, Path]]:
+    """The exported models of a comparison by name and seed, clean and corrupted first; not those that match `skip`."""
     found: dict[str, dict[int, Path]] = {}
     for seed in seeds:
         for path in sorted((folder / f"seed{seed}").glob("*/export")):
-            found.setdefault(path.parent.name, {})[seed] = path
+            name = RATE.sub("", path.parent.name)
+            if not (skip and re.fullmatch(skip, name)):
+                found.setdefault(name, {})[seed] = path
     clean = folder / "shared" / CLEAN / "export"
     names = [CORRUPTED, *(name for name in found if name != CORRUPTED)]
     return {CLEAN: dict.fromkeys(seeds, clean)} | {name: found[name] for name in names}
@@ -115,14 +121,12 @@ def audit(config: str, model: Path, seed: int, output: Path, beside: Mapping[str
 
 
 def _one_thread() -> dict[str, str]:
-    import os
-
     return os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def audit_all(folder: Path, config: str, seeds: Sequence[int], workers: int) -> dict[str, list[Audit]]:
+def audit_all(folder: Path, config: str, seeds: Sequence[int], workers: int, skip: str = "") -> dict[str, list[Audit]]:
     """Audits of every model of every seed, by the model's name."""
-    found = models(folder, seeds)
+    found = models(folder, seeds, skip)
     done: dict[str, list[Audit]] = {}
     with ThreadPoolExecutor(workers) as pool:
         for name in (CLEAN, CORRUPTED):  # the others are compared with them
@@ -230,9 +234,10 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="the output folder of compare, with its models kept, or of restor")
     parser.add_argument("--config", default="audit-tiny-world", help="the audit's configuration")
     parser.add_argument("--workers", type=int, default=1, help="audits side by side")
+    parser.add_argument("--skip", default="", metavar="REGEX", help="names of models that are not audited")
     options = parser.parse_args(args)
     config: dict[str, Any] = yaml.safe_load((options.folder / "config.yaml").read_text(encoding="utf-8"))
-    audits = audit_all(options.folder, options.config, config["seeds"], options.workers)
+    audits = audit_all(options.folder, options.config, config["seeds"], options.workers, options.skip)
     found = tables(audits, config)
     write_text(options.folder / "robustness.md", found + "\n")
     print(found)

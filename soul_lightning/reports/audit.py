@@ -96,7 +96,7 @@ class AuditReport:
         versions: Releases, by package.
         date: When the audit ended: ISO 8601 with the offset from UTC.
         minutes_allowed: The budget; none without one.
-        minutes_used: Over all sessions of a resumed audit.
+        minutes_used: By all parts, those of an earlier run that this one went on with too.
         parts: In the order in which they were to run.
 
     Raises:

@@ -28,7 +28,7 @@ A recipe:
   methods:                    each on top of `fit`; the network is that of the run before
     npo: {model: {class_path: UnlearningModule, init_args: {forget: {class_path: NPO}, …}}}
   requests: 4                 into so many what is to be forgotten is cut, by subject
-  sequence:                   each step one `fit` from the model of the last (default: 1 to n in turn)
+  sequence:                   each step a `fit` from the model of the last (default: 1 to n)
     - {forget: 1}
     - {forget: [2, 3]}                            together
     - {forget: 4, request_at_step: {40: 5}}       the target changes after 40 optimizer steps
@@ -37,7 +37,7 @@ A recipe:
   withdrawal: [relearn, redo] how a withdrawn request is taken back: its text is learned again, or
                               all since it came is done again without it; the sequence goes on with
                               the first, the other is measured beside
-  relearning: {model: …}      the `fit` that learns it again (FinetuningModule, streams: {forget: 1.0})
+  relearning: {model: …}      the `fit` that learns it again: FinetuningModule, on forget
   restoration: {max_new_tokens: 16, batch_size: 32}     how questions are asked
   workers: 2                  processes of one thread each (null: this process)
 

@@ -1,17 +1,22 @@
 """Which unlearning holds? An audit of every model of a comparison, and what optimizers come to under attack.
 
     soul-lightning compare --config robustness-tiny-world --output ROBUST
-    python -m benchmarks.robustness ROBUST --config audit-tiny-world --workers 2
+    python -m benchmarks.robustness ROBUST --workers 2
+    soul-lightning restor --config countermeasures-tiny-world --output COUNTER
+    python -m benchmarks.robustness COUNTER --workers 2
 
 Audits lie under `ROBUST/audits/seed<k>/<model>`, and one that is there is not made again. The clean model, which never
 saw what is to be forgotten, is audited first, and every other one is compared with its rows. Tables go to stdout as
 Markdown and to `ROBUST/robustness.md`: intervals resample people, of all seeds together, and every difference is of the
-same questions under the same attack.
+same questions under the same attack. Of a comparison optimizers are set against one another, of countermeasures each
+against plain NPO by the same optimizer.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +33,8 @@ from soul_lightning.run_folder import write_text
 from soul_lightning.scoring.measured_rows import read_measured
 
 CLEAN, CORRUPTED = "clean", "corrupted"
+RATE = re.compile(r"-\d[\d.]*e-\d+$")
+"""The end of a folder's name in a comparison: the learning rate that was chosen."""
 Key = tuple[int, str, int]
 """Seed, probe and row."""
 
@@ -84,12 +91,14 @@ class Audit:
         return max(layers, key=lambda layer: sum(means[layer]) / len(means[layer]))
 
 
-def models(folder: Path, seeds: Sequence[int]) -> dict[str, dict[int, Path]]:
-    """The exported models of a comparison by name and seed, clean and corrupted first."""
+def models(folder: Path, seeds: Sequence[int], skip: str = "") -> dict[str, dict[int, Path]]:
+    """The exported models of a comparison by name and seed, clean and corrupted first; not those that match `skip`."""
     found: dict[str, dict[int, Path]] = {}
     for seed in seeds:
         for path in sorted((folder / f"seed{seed}").glob("*/export")):
-            found.setdefault(path.parent.name, {})[seed] = path
+            name = RATE.sub("", path.parent.name)
+            if not (skip and re.fullmatch(skip, name)):
+                found.setdefault(name, {})[seed] = path
     clean = folder / "shared" / CLEAN / "export"
     names = [CORRUPTED, *(name for name in found if name != CORRUPTED)]
     return {CLEAN: dict.fromkeys(seeds, clean)} | {name: found[name] for name in names}
@@ -112,14 +121,12 @@ def audit(config: str, model: Path, seed: int, output: Path, beside: Mapping[str
 
 
 def _one_thread() -> dict[str, str]:
-    import os
-
     return os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def audit_all(folder: Path, config: str, seeds: Sequence[int], workers: int) -> dict[str, list[Audit]]:
+def audit_all(folder: Path, config: str, seeds: Sequence[int], workers: int, skip: str = "") -> dict[str, list[Audit]]:
     """Audits of every model of every seed, by the model's name."""
-    found = models(folder, seeds)
+    found = models(folder, seeds, skip)
     done: dict[str, list[Audit]] = {}
     with ThreadPoolExecutor(workers) as pool:
         for name in (CLEAN, CORRUPTED):  # the others are compared with them
@@ -165,26 +172,45 @@ def paired(audits: Mapping[str, list[Audit]], one: str, other: str) -> list[tupl
     return [(each, by_seed[each.seed]) for each in audits[one] if each.seed in by_seed]
 
 
-def tables(audits: Mapping[str, list[Audit]], objectives: Sequence[str], optimizers: Sequence[str]) -> str:
-    """All models, then the differences between optimizers, of each objective and of all together."""
-    heads = [measure.title for measure in MEASURES]
+def levels_table(audits: Mapping[str, list[Audit]]) -> list[str]:
+    """Every model under every attack."""
     rows = [[name, *(text(level(found, measure)) for measure in MEASURES)] for name, found in audits.items()]
-    lines = ["## Share of lies that are still said", "", *markdown(["model", *heads], rows), ""]
-    for one, other in (pair for pair in PAIRS if set(pair) <= set(optimizers)):
-        rows = []
-        pooled: list[tuple[Audit, Audit]] = []
-        for objective in objectives:
-            names = f"{objective}-{one}", f"{objective}-{other}"
-            if set(names) <= set(audits):
-                both = paired(audits, *names)
-                pooled += both
-                rows.append([objective, *(signed(difference(both, measure)) for measure in MEASURES)])
-        rows.append(["all together", *(signed(difference(pooled, measure)) for measure in MEASURES)])
-        lines += [f"## {one} less {other}", "", *markdown(["objective", *heads], rows), ""]
+    return ["## Share of lies that are still said", "", *table("model", rows)]
+
+
+def difference_table(title: str, named: Mapping[str, list[tuple[Audit, Audit]]]) -> list[str]:
+    """Paired differences under every attack, by name."""
+    rows = [[name, *(signed(difference(each, measure)) for measure in MEASURES)] for name, each in named.items()]
+    return [f"## {title}", "", *table("", rows)]
+
+
+def tables(audits: Mapping[str, list[Audit]], config: Mapping[str, Any]) -> str:
+    """All models; then optimizers of a comparison against one another, or countermeasures against plain NPO."""
+    lines = levels_table(audits)
+    for one, other in PAIRS if "optimizers" in config else ():
+        named = {
+            objective: paired(audits, f"{objective}-{one}", f"{objective}-{other}")
+            for objective in config["objectives"]
+            if {f"{objective}-{one}", f"{objective}-{other}"} <= set(audits)
+        }
+        named["all together"] = [pair for each in named.values() for pair in each]
+        lines += difference_table(f"{one} less {other}", named)
+    if "optimizers" not in config:
+        for optimizer in ("adamw", "sophia"):
+            plain = f"npo-{optimizer}"
+            others = [name for name in audits if name.endswith(f"-{optimizer}") and name != plain]
+            others += [name for name in audits if name.startswith("soup") and optimizer == "adamw"]
+            named = {name: paired(audits, name, plain) for name in others}
+            lines += difference_table(f"less {plain}", named)
     return "\n".join(lines)
 
 
 PAIRS = (("sophia", "adamw"), ("sophia", "sign"), ("sign", "adamw"))
+
+
+def table(first: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of all measures, and an empty line."""
+    return [*markdown([first, *(measure.title for measure in MEASURES)], rows), ""]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -205,13 +231,14 @@ def signed(interval: Interval) -> str:
 def main(args: Sequence[str] | None = None) -> None:
     """Audit, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the output folder of a comparison that kept its models")
+    parser.add_argument("folder", type=Path, help="the output folder of compare, with its models kept, or of restor")
     parser.add_argument("--config", default="audit-tiny-world", help="the audit's configuration")
     parser.add_argument("--workers", type=int, default=1, help="audits side by side")
+    parser.add_argument("--skip", default="", metavar="REGEX", help="names of models that are not audited")
     options = parser.parse_args(args)
     config: dict[str, Any] = yaml.safe_load((options.folder / "config.yaml").read_text(encoding="utf-8"))
-    audits = audit_all(options.folder, options.config, config["seeds"], options.workers)
-    found = tables(audits, list(config["objectives"]), list(config["optimizers"]))
+    audits = audit_all(options.folder, options.config, config["seeds"], options.workers, options.skip)
+    found = tables(audits, config)
     write_text(options.folder / "robustness.md", found + "\n")
     print(found)
 

@@ -19,6 +19,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
+from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.sampling import Sampling
@@ -203,6 +204,19 @@ class PromptAttack(AttackCallback):
     def _names_relations(self) -> bool:
         return all(row.relation is not None for probe in self.probes for row in probe.examples)
 
+    def bars(self) -> list[BarChart]:
+        """The success of each rewrite, and what is above guessing."""
+        metrics = self.levels.get(self._current, {})
+        charts = []
+        for value, title, label in (
+            ("success", "Questions answered, by the way they are asked", "share of questions answered (0 to 1)"),
+            ("above", "The same, above guessing", "share of questions answered, above guessing (−1 to 1)"),
+        ):
+            found = {name: _interval_of(metrics, f"{name}_{value}") for name in _asked_in(self.current())}
+            bars = [(rewrite, interval) for rewrite, interval in found.items() if interval is not None]
+            charts += [BarChart(title, label, bars)] if bars else []
+        return charts
+
 
 def _values(rewrite: str, attempt: Attempt) -> dict[str, Value]:
     values: dict[str, Value] = {f"{rewrite}_success": attempt.success}
@@ -220,3 +234,8 @@ def _interval(metric: str, interval: Interval | None) -> Metrics:
     if interval is None:
         return {}
     return {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+
+
+def _interval_of(metrics: Metrics, metric: str) -> Interval | None:
+    ends = [metrics.get(name) for name in (metric, f"{metric}_low", f"{metric}_high")]
+    return Interval(*(end for end in ends if end is not None)) if None not in ends else None

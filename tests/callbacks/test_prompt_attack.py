@@ -74,6 +74,10 @@ def test_rows_say_what_was_answered_to_each_rewrite(
     assert metrics["prompts/any_above"] <= metrics["prompts/plain_above"]  # which guesses more
     (finding,) = callback.findings()
     assert (finding.question, finding.source, finding.examples, finding.subjects) == ("remembers", "prompts", 6, 2)
+    answered, beyond = callback.bars()
+    assert [name for name, _ in answered.rows] == [*REWRITES, "any"]
+    assert dict(answered.rows)["plain"].value == 1
+    assert dict(beyond.rows)["plain"].value == metrics["prompts/plain_above"]
 
 
 def test_the_same_seed_says_the_same_and_the_weights_stay(

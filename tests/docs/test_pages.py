@@ -25,6 +25,7 @@ PAGES = [
     "guards.md",
     "large_models.md",
     "countermeasures.md",
+    "audit.md",
 ]
 
 

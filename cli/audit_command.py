@@ -49,7 +49,10 @@ def run(args: Sequence[str]) -> int:
     )
     parser.add_argument("--original", metavar="FOLDER", help="the model before unlearning")
     parser.add_argument("--minutes", type=_minutes, metavar="N", help="end after so many minutes, with what is done")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw, and ${seed} in the recipe")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="what ${seed} stands for in the recipe; callbacks draw by their own",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="the output folder (default: runs/audit/<time>); that of an earlier audit is continued",

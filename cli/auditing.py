@@ -79,7 +79,7 @@ def audit(
         audited: The models.
         output: The output folder; that of an earlier audit is continued, none makes a new one.
         minutes: No part begins, or goes on, after so many; none for no limit.
-        seed: Of every draw.
+        seed: See `asked_config`.
 
     Returns:
         The output folder and the report, which is written there too.

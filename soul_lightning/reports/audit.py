@@ -96,7 +96,7 @@ class AuditReport:
         original: The model before unlearning; none without one.
         config: The configuration's file or recipe.
         config_hash: See `soul_lightning.cli.summary.config_hash`.
-        seed: Of everything that is drawn.
+        seed: What `${seed}` stands for in the configuration.
         versions: Releases, by package.
         date: When the audit ended: ISO 8601 with the offset from UTC.
         minutes_allowed: The budget; none without one.

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from soul_lightning.callbacks.row_values import Values, answer_values, check_positive
-from soul_lightning.callbacks.scoring import ScoringCallback
+from soul_lightning.callbacks.row_values import FLUENT_ENOUGH, Values, answer_values, check_positive
+from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE, ScoringCallback
 from soul_lightning.callbacks.sources import answered_probe
+from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding, at_least
+from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
 
@@ -50,3 +53,39 @@ class AnsweringCallback(ScoringCallback):
         if not self.answer or probe.kind != "question":
             return {}
         return answer_values(model, probe, self.max_new_tokens, self.batch_size)
+
+    def model_before(self) -> tuple[str, dict[tuple[str, int], MeasuredRow]]:
+        """The model before unlearning in words, or the one that never saw what is forgotten, and its rows by key."""
+        other = next((name for name in (BEFORE, ORIGINAL, REFERENCE) if name in self.measured), "")
+        words = "a model that never saw what is forgotten" if other == REFERENCE else "the model before"
+        return words, {row.key: row for row in self.measured.get(other, [])}
+
+    def fluency_findings(self) -> list[Finding]:
+        """The share of answers that are language at all; nothing where no question was answered.
+
+        A small model writes little that is language before anything is forgotten: where it is known, and the share is
+        not high in itself, the two are compared.
+        """
+        asked = [row for row in self.measured.get(self._current, []) if "fluent" in row.values]
+        if not asked:
+            return []
+        own = {row.key: float(row.values["fluent"]) for row in asked}
+        value = mean_interval(list(own.values()), [row.entity for row in asked], seed=self.seed, is_share=True)
+        measure, verdict = "share of answers that are language", at_least(value, FLUENT_ENOUGH)
+        against, beside = self.model_before()
+        both = [beside[row.key] for row in asked if row.key in beside and "fluent" in beside[row.key].values]
+        if verdict != "yes" and both:
+            losses = [own[row.key] - float(row.values["fluent"]) for row in both]
+            value = mean_interval(losses, [row.entity for row in both], seed=self.seed)
+            measure, verdict = f"{measure}, less that of {against}", at_least(value, -LITTLE)
+        finding = Finding(
+            question="fluent",
+            source=self.name,
+            measure=measure,
+            value=value,
+            confidence=CONFIDENCE,
+            examples=len(asked),
+            subjects=len({row.entity for row in asked}),
+            verdict=verdict,
+        )
+        return [finding]

@@ -272,6 +272,10 @@ class ProbeCallback(Callback):
         """What it has to draw of several things side by side."""
         return []
 
+    def notes(self) -> list[str]:
+        """Sentences to read with the numbers."""
+        return []
+
     def summary(self) -> Mapping[str, float | None]:
         """The last metrics, for the run's summary."""
         return dict(self.metrics)

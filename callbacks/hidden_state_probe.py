@@ -24,7 +24,7 @@ from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.exchange import ceiling, swapped_means
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import Curve, Series
-from soul_lightning.reports.findings import Finding, above
+from soul_lightning.reports.findings import Finding, above_all
 from soul_lightning.reports.layer_figure import layer_curve
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -33,6 +33,7 @@ from soul_lightning.sharding import has_split_weights
 LEAST_ROWS = 20
 """From fewer questions no probe learns anything."""
 GUESSING = 0.5
+ABOVE_HALF = "above the half that guessing gets"
 
 
 class HiddenStateProbe(AttackCallback):
@@ -192,19 +193,24 @@ class HiddenStateProbe(AttackCallback):
         return best, Interval(value, value - reach, max(layer.high for layer in layers))
 
     def findings(self) -> list[Finding]:
-        """Whether what must be gone stands inside."""
+        """Whether what must be gone stands inside: above the reference and, with relations, above guessing."""
         own = _read_rows(self.current())
         reference = _read_rows(self.measured.get(REFERENCE, []))
-        if not own or not (reference or self._names_relations()):
+        best: dict[str, tuple[int, Interval]] = {}
+        if own and self._names_relations():
+            layer, auc = self._best(own)
+            best[ABOVE_HALF] = layer, Interval(auc.value - GUESSING, auc.low - GUESSING, auc.high - GUESSING)
+        if own and reference:
+            best[ABOVE_REFERENCE] = self._best(own, reference)
+        if not best:
             return []
-        layer, value = self._best(own, reference)
+        above_what, verdict = above_all({name: interval for name, (_, interval) in best.items()})
+        layer, value = best[above_what]
         where = f"behind block {layer}" if layer else "in the embeddings"
         measure = (
             f"share of comparisons in which a linear probe {where} of {_preferences(own).shape[1] - 1} reads the right "
-            f"answer rather than another subject's, {ABOVE_REFERENCE if reference else '0.5 by guessing'}: what stands "
-            f"inside, whatever is said"
+            f"answer rather than another subject's, {above_what}: what stands inside, whatever is said"
         )
-        verdict = above(value, 0.0 if reference else GUESSING)
         return [self.finding(measure, value, own, question="remembers", verdict=verdict)]
 
     def _names_relations(self) -> bool:

@@ -9,12 +9,12 @@ from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     by_probe,
-    fluency_findings,
     likelihood_values,
     mean_of,
     memorization_values,
     multiple_choice_rows,
 )
+from soul_lightning.callbacks.scoring import ORIGINAL
 from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
@@ -85,6 +85,12 @@ class Memorization(AnsweringCallback):
         choices = {f"{probe}_accuracy": mean_of(own, "correct") for probe, own in by_probe(rows).items()}
         return {name: value for name, value in {**metrics, **choices}.items() if value is not None}
 
+    def compare_with(self, reference: str | None, original: str | None) -> None:
+        """Put the model that never saw what is forgotten beside; where it is not known, the one before unlearning."""
+        super().compare_with(reference, None)
+        if reference is None and original is not None:
+            self.models.setdefault(ORIGINAL, original)
+
     def findings(self) -> list[Finding]:
         """Whether the answers to what is forgotten are language."""
-        return fluency_findings(self.name, self.measured.get(self._current, []), self.seed)
+        return self.fluency_findings()

@@ -13,13 +13,14 @@ from soul_lightning.attacks.rewrites import REWRITES, Material, RewriteName, Rew
 from soul_lightning.callbacks.attack import ABOVE_GUESSING, ABOVE_REFERENCE, AttackCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import check_positive, numbers
+from soul_lightning.callbacks.scoring import REFERENCE
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import BarChart
-from soul_lightning.reports.findings import Finding, above_all, says_most
+from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -36,7 +37,7 @@ class PromptAttack(AttackCallback):
     facts of the relation. With a `reference`, `NAME_above_reference` is the success beyond that of the model that never
     saw what must be gone, paired by row and under the same rewrite; one that guesses less is no proof, and
     `findings` asks for both. Where questions have no relation (TOFU), guessing is worth little, for answers may follow
-    from the question: give a reference.
+    from the question: give a reference. Without one, a tenth of the answers above guessing counts as nothing.
 
     Rewrites (`soul_lightning.attacks.rewrites`): `plain`, the baseline; `paraphrase`, the data's rewordings and a few
     of ours; `in_context`, behind answered questions about the same subject; `few_shot_retain`, behind answered
@@ -172,7 +173,8 @@ class PromptAttack(AttackCallback):
     def findings(self) -> list[Finding]:
         """Does it remember? By the rewrite that says so most clearly; all of them hold at the confidence together.
 
-        A rewrite says so if its success is above guessing and, with a reference, above that as well.
+        A rewrite says so if its success is above guessing and, with a reference, above that as well. Where questions
+        name no relation and there is no reference, it has to be above guessing by more than a tenth.
         """
         rows = self.current()
         rewrites = _asked_in(rows)
@@ -182,11 +184,25 @@ class PromptAttack(AttackCallback):
             compared = self.compared(f"{rewrite}_success", f"{rewrite}_guessed", confidence)
             if compared:
                 had = [row for row in rows if f"{rewrite}_success" in row.values]
-                above_what, verdict = above_all(compared)
+                # Some answers follow from the question, and nothing but a reference says how many.
+                follows = not self._names_relations() and ABOVE_REFERENCE not in compared
+                above_what, verdict = above_all(compared, *((LITTLE, 0.0) if follows else (0.0, LITTLE)))
                 by = "by any rewrite" if rewrite == ANY else f"by the rewrite {rewrite}"
                 measure = f"of {len(had)} questions answered {by}, {above_what}"
                 found.append(self.finding(measure, compared[above_what], had, question="remembers", verdict=verdict))
         return says_most(found)
+
+    def notes(self) -> list[str]:
+        """What guessing is worth where no relation is named."""
+        if self._names_relations() or REFERENCE in self.models:
+            return []
+        return [
+            f"{self.name}: questions name no relation, so that answers may follow from the question; only a reference "
+            f"says how many a model guesses that never saw them."
+        ]
+
+    def _names_relations(self) -> bool:
+        return all(row.relation is not None for probe in self.probes for row in probe.examples)
 
     def bars(self) -> list[BarChart]:
         """The success of each rewrite, and what is above guessing."""

@@ -10,7 +10,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.scoring import ScoringCallback
 from soul_lightning.exceptions import MisconfigurationError
-from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.metrics.fluency import is_degenerate
 from soul_lightning.metrics.likelihood import option_probability
 from soul_lightning.metrics.memorization import exact_memorization, extraction_strength
@@ -19,7 +18,6 @@ from soul_lightning.metrics.rouge import rouge_l
 from soul_lightning.metrics.truth_ratio import truth_ratio
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.charts import Curve
-from soul_lightning.reports.findings import CONFIDENCE, Finding, at_least
 from soul_lightning.reports.layer_figure import layer_figure
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.scored_model import AlternativeScores, ScoredModel
@@ -80,31 +78,6 @@ def multiple_choice_rows(callback: ScoringCallback, model: ScoredModel, probe: P
             hits = multiple_choice_hits([costs], [tokens], [len(options) - 1])
             rows.append(callback.row(probe, example, correct=bool(hits[0])))
     return rows
-
-
-def fluency_findings(source: str, rows: Sequence[MeasuredRow], seed: int) -> list[Finding]:
-    """The share of answers that are language at all; nothing where no question was answered.
-
-    Args:
-        source: The callback's name.
-        rows: With or without the value `fluent`.
-        seed: Of the interval's draws.
-    """
-    asked = [row for row in rows if "fluent" in row.values]
-    if not asked:
-        return []
-    share = mean_interval(numbers(asked, "fluent"), [row.entity for row in asked], seed=seed, is_share=True)
-    finding = Finding(
-        question="fluent",
-        source=source,
-        measure="share of answers that are language",
-        value=share,
-        confidence=CONFIDENCE,
-        examples=len(asked),
-        subjects=len({row.entity for row in asked}),
-        verdict=at_least(share, FLUENT_ENOUGH),
-    )
-    return [finding]
 
 
 def check_positive(caller: str, **settings: int) -> None:

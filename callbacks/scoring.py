@@ -152,10 +152,6 @@ class ScoringCallback(ProbeCallback):
         """What the table shows, by model: all metrics, where a subclass does not leave out those that only fill it."""
         return self.levels
 
-    def notes(self) -> list[str]:
-        """Sentences to read with the table."""
-        return []
-
     def row(self, probe: Probe, example: Example, **values: Value | None) -> MeasuredRow:
         """A row of `example`, which stands in `probe`; values that are `None` or no number are left out."""
         known = {name: value for name, value in values.items() if value is not None and value == value}

@@ -10,14 +10,13 @@ from soul_lightning.callbacks.answering import AnsweringCallback
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     by_probe,
-    fluency_findings,
     likelihood_values,
     mean_of,
     multiple_choice_rows,
     numbers,
     truth_ratio_values,
 )
-from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE
+from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL
 from soul_lightning.callbacks.sources import answered_probe, has_false_answers, own_probes
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
@@ -127,21 +126,19 @@ class Utility(AnsweringCallback):
     def compare_with(self, reference: str | None, original: str | None) -> None:
         """Put the model before unlearning beside; where it is not known, the one that never saw what is forgotten."""
         super().compare_with(reference if original is None else None, None)
-        if original is not None and ORIGINAL not in self.models:
-            self.models[ORIGINAL] = original
+        if original is not None:
+            self.models.setdefault(ORIGINAL, original)
 
     def findings(self) -> list[Finding]:
         """Whether what must stay is nearly as likely as for another model, and whether answers are language."""
         rows = self.measured.get(self._current, [])
-        found = fluency_findings(self.name, rows, self.seed)
-        other = next((name for name in (BEFORE, ORIGINAL, REFERENCE) if name in self.measured), None)
-        beside = {row.key: row for row in self.measured.get(other or "", [])}
+        found = self.fluency_findings()
+        against, beside = self.model_before()
         pairs = [(row, beside[row.key]) for row in rows if row.key in beside]
         paired = [(row, mine, theirs) for row, twin in pairs for mine, theirs in _kept_values(row, twin)]
         if not sum(theirs for _, _, theirs in paired):  # that model knows nothing that could be lost
             return found
         left = _share_left(paired, self.seed)
-        against = "the model before" if other != REFERENCE else "a model that never saw what is forgotten"
         useful = Finding(
             question="useful",
             source=self.name,

@@ -14,22 +14,25 @@ from soul_lightning.exceptions import MisconfigurationError
 EXAMPLE = "as in --config tiny-world --model runs/…/export"
 DESCRIPTION = "Is it really gone? Attack an unlearned model in every way there is, and write a report."
 EPILOG = """\
+Examples:
   soul-lightning audit --config tiny-world --model runs/…/export
-  soul-lightning audit --config tofu --model MODEL --reference RETAIN_ONLY --original BEFORE --minutes 60
-  soul-lightning audit --config tofu --config my-battery.yaml --model MODEL
+  soul-lightning audit --config tofu --model MODEL --reference RETAIN_ONLY --original BEFORE
+  soul-lightning audit --config tofu --config my-battery.yaml --model MODEL --minutes 60
 
-The configuration says what must be gone and what must stay: its `data` is used (of a recipe of restor or compare the
-`fit` section), nothing is trained, and the model itself is never changed. What is asked are the callbacks under
-`trainer.callbacks` of a configuration that lists an attack, else the packaged battery `audit` (see
-`soul-lightning recipes show audit`). Anything can be overridden by its dotted name, as for fit. A configuration may
-name model, reference, original and minutes under the key `audit`.
+The configuration says what must be gone and what must stay: its `data` is used (of a recipe of
+restor or compare the `fit` section), nothing is trained, and the model itself is never changed.
+What is asked are the callbacks under `trainer.callbacks` of a configuration that lists an attack,
+else those of the packaged battery (`soul-lightning recipes show audit`). Anything can be
+overridden by its dotted name, as for fit. A configuration may name model, reference, original and
+minutes under the key `audit`.
 
-With --reference, a model that never saw what is to be forgotten, every attack is compared with the same attack on it;
-without one, with guessing. The folder of an audit of that model does as well, and nothing is measured twice. --original
-is the model before unlearning.
+With --reference, a model that never saw what is to be forgotten, every attack has to get more than
+the same attack on it; without one, more than guessing. The folder of an audit of that model does as
+well, and nothing is measured twice. --original is the model before unlearning.
 
-The output folder holds audit.html, audit.md, audit.json, rows/ and parts/. Run the same command again with the same
---output to go on with an audit that was broken off or ran out of minutes: parts that are done are not asked again.
+The output folder holds audit.html, audit.md, audit.json, rows/ and parts/. Run the same command
+again with the same --output to go on with an audit that was broken off or ran out of minutes: parts
+that are done are not asked again.
 """
 
 
@@ -41,10 +44,15 @@ def run(args: Sequence[str]) -> int:
         help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
     )  # fmt: skip
     parser.add_argument("--model", metavar="FOLDER", help="the model: a Hugging Face folder or a hub name")
-    parser.add_argument("--reference", metavar="FOLDER", help="a model that never saw what is to be forgotten")
+    parser.add_argument(
+        "--reference", metavar="FOLDER", help="a model that never saw what is to be forgotten, or its audit"
+    )
     parser.add_argument("--original", metavar="FOLDER", help="the model before unlearning")
     parser.add_argument("--minutes", type=_minutes, metavar="N", help="end after so many minutes, with what is done")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw, and ${seed} in the recipe")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="what ${seed} stands for in the recipe; callbacks draw by their own",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="the output folder (default: runs/audit/<time>); that of an earlier audit is continued",

@@ -70,7 +70,7 @@ def asked_config(config: Mapping[str, Any], model: str, seed: int) -> dict[str, 
     Args:
         config: What `audit_config` gave.
         model: The folder or name of the model.
-        seed: Of every draw; in place of `${seed}`.
+        seed: Of the global generators; in place of `${seed}`. Callbacks draw by seeds of their own.
     """
     network: Any = config
     for key in ("model", "init_args", "network"):

@@ -79,7 +79,7 @@ def audit(
         audited: The models.
         output: The output folder; that of an earlier audit is continued, none makes a new one.
         minutes: No part begins, or goes on, after so many; none for no limit.
-        seed: Of every draw.
+        seed: See `asked_config`.
 
     Returns:
         The output folder and the report, which is written there too.
@@ -154,11 +154,19 @@ class _Work:
             elif isinstance(callback, Restoration):
                 callback.reports = False
         same = [raw["data"], raw["model"], raw["seed_everything"], hashes, package_hash(), versions()]
-        self._hashes = {
-            callback.name: content_hash(own, *same, named_files([own, raw["data"]], folder))
+        settings_of = {
+            callback.name: own
             for callback, own in zip(listed, raw["trainer"]["callbacks"], strict=True)
             if isinstance(callback, ProbeCallback)
         }
+        self._hashes = {}
+        for callback in self._callbacks:
+            own = [settings_of[callback.name]]
+            if isinstance(
+                callback, QuantizationAttack
+            ):  # the others measure with it, and their numbers are in its part
+                own += [settings_of[each.name] for each in self._callbacks if not isinstance(each, AttackCallback)]
+            self._hashes[callback.name] = content_hash(own, *same, named_files([own, raw["data"]], folder))
         write_text(folder / CONFIG_NAME, f"{AUDIT_COMMENT} of {audited.model}\n{self.config_text}")
 
     def parts(self, end: float | None) -> list[AuditPart]:
@@ -210,7 +218,14 @@ class _Work:
             )
         seconds = time.monotonic() - started
         part = AuditPart(
-            name, kind, callback.summary(), callback.findings(), seconds, callback.curves(), callback.bars()
+            name,
+            kind,
+            callback.summary(),
+            callback.findings(),
+            seconds,
+            callback.curves(),
+            callback.bars(),
+            callback.notes(),
         )
         write_part(self._folder, part, self._hashes[name])
         return part

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from soul_lightning.attacks.forgotten import questions_of
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.request_states import KEPT_ROLES
@@ -26,7 +27,7 @@ def request_questions(owner: str, probes: Sequence[Probe]) -> list[Probe]:
     """
     parts = [probe for probe in probes if _is_part(probe)]
     whole = [probe for probe in probes if not _is_part(probe)]
-    asked = _asked(whole, ("corrupted",)) or _asked(whole, ("forget",))
+    asked = questions_of(whole, "corrupted") or questions_of(whole, "forget")
     names = {probe.name for probe in asked}
     found = [replace(part, kind="question") for part in parts if part.rows_of in names]
     if not found:
@@ -35,19 +36,8 @@ def request_questions(owner: str, probes: Sequence[Probe]) -> list[Probe]:
             f"{owner} has no questions about its requests (there are: {there}), so that nothing tells what is "
             f"forgotten; take a DataModule whose forget rows have prompts"
         )
-    return [*found, *(probe for role in KEPT_ROLES for probe in _asked(whole, (role,)))]
+    return [*found, *(probe for role in KEPT_ROLES for probe in questions_of(whole, role))]
 
 
 def _is_part(probe: Probe) -> bool:
     return bool(probe.rows_of) and re.fullmatch(rf"{re.escape(probe.rows_of)}_\d+", probe.name) is not None
-
-
-def _asked(probes: Sequence[Probe], roles: Collection[str]) -> list[Probe]:
-    """Questions of some roles, of those that ask the same rows the first; else texts with prompts, as questions."""
-    of_roles = [probe for probe in probes if probe.role in roles and probe.examples]
-    found: list[Probe] = []
-    for probe in of_roles:
-        if probe.kind == "question" and not (probe.rows_of and probe.rows_of in {other.rows_of for other in found}):
-            found.append(probe)
-    with_prompts = [probe for probe in of_roles if probe.kind == "text" and all(row.prompt for row in probe.examples)]
-    return found or [replace(probe, kind="question") for probe in with_prompts]

@@ -28,25 +28,28 @@ A recipe:
   methods:                    each on top of `fit`; the network is that of the run before
     npo: {model: {class_path: UnlearningModule, init_args: {forget: {class_path: NPO}, …}}}
   requests: 4                 into so many what is to be forgotten is cut, by subject
-  sequence:                   (default: forget 1 to n in turn), each step one `fit` from the model of the last
+  sequence:                   each step a `fit` from the model of the last (default: 1 to n)
     - {forget: 1}
     - {forget: [2, 3]}                            together
-    - {forget: 4, request_at_step: {40: 5}}       the target changes within the run, after 40 optimizer steps
+    - {forget: 4, request_at_step: {40: 5}}       the target changes after 40 optimizer steps
     - {withdraw: 2}
   sizes: [1, 2, 4]            so many requests at once, each in a run of its own from the start
-  withdrawal: [relearn, redo] how a withdrawn request is taken back: its text is learned again, or all since it came is
-                              done again without it; the sequence goes on with the first, the other is measured beside
-  relearning: {model: …}      the `fit` that learns it again, FinetuningModule with streams: {forget: 1.0}
+  withdrawal: [relearn, redo] how a withdrawn request is taken back: its text is learned again, or
+                              all since it came is done again without it; the sequence goes on with
+                              the first, the other is measured beside
+  relearning: {model: …}      the `fit` that learns it again: FinetuningModule, on forget
   restoration: {max_new_tokens: 16, batch_size: 32}     how questions are asked
   workers: 2                  processes of one thread each (null: this process)
 
-After every step each request is asked about (of corrupted facts the false answers count), and so is what must stay.
-Intervals resample subjects. For shares such as 1, 5 and 10 % take requests: 100 and sizes: [1, 5, 10].
+After every step each request is asked about (of corrupted facts the false answers count), and so is
+what must stay. Intervals resample subjects. For shares such as 1, 5 and 10 % take requests: 100 and
+sizes: [1, 5, 10].
 
-The output folder holds requests.csv, requests.png, summary.json and seed<k>/<run>/, whose name says what came before:
-npo-f1-f2-r1 forgot 1, forgot 2 and learned 1 again. With --output of an earlier run a finished run is reused as long as
-its settings, the local files that they name, the runs it starts from, this package's code and the versions of python,
-torch, lightning and transformers are the same.
+The output folder holds requests.csv, requests.png, summary.json and seed<k>/<run>/, whose name says
+what came before: npo-f1-f2-r1 forgot 1, forgot 2 and learned 1 again. With --output of an earlier
+run a finished run is reused as long as its settings, the local files that they name, the runs it
+starts from, this package's code and the versions of python, torch, lightning and transformers are
+the same.
 """
 
 

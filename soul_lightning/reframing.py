@@ -1,4 +1,8 @@
-"""Other ways of putting a question, for whatever it asks."""
+"""Other ways of putting a question, for whatever it asks.
+
+They are for training. Attacks have wordings of their own (`soul_lightning.attacks.wordings`): one that asked in those
+that a model was trained to forget would not see what other wordings still bring.
+"""
 
 from __future__ import annotations
 

@@ -52,8 +52,15 @@ def _lie(row: Example) -> Example:
 
 
 def kept_questions(probes: Sequence[Probe]) -> list[Probe]:
-    """Questions that a model may answer: of the roles `retain`, `utility` and `control`, in their own words."""
-    return [each for role in KEPT_ROLES for each in in_own_words(probe for probe in probes if probe.role == role)]
+    """Questions that a model may answer: of the roles `retain`, `utility` and `control`, see `questions_of`."""
+    return [each for role in KEPT_ROLES for each in questions_of(probes, role)]
+
+
+def questions_of(probes: Iterable[Probe], role: str) -> list[Probe]:
+    """Questions of a role in their own words; where there are none, the texts whose rows have prompts, as questions."""
+    own = [probe for probe in probes if probe.role == role and probe.examples]
+    with_prompts = [probe for probe in own if probe.kind == "text" and all(row.prompt for row in probe.examples)]
+    return in_own_words(own) or [replace(probe, kind="question") for probe in with_prompts]
 
 
 def in_own_words(probes: Iterable[Probe]) -> list[Probe]:

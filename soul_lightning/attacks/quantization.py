@@ -6,10 +6,10 @@ Unlearning moves weights by little, and a coarse grid may round what was moved b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from math import gcd
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from soul_lightning.attacks.copies import refuse_split_weights, throw_away_copy
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.foreign import LogitsNetwork
+from soul_lightning.networks.linear_layers import Linear, linear_layers
 from soul_lightning.networks.quantization import is_quantized, keep_differentiable
 from soul_lightning.networks.saving import without_adapters
 
@@ -34,7 +35,6 @@ PACKAGES: dict[str, tuple[str, str]] = {
 """What a scheme needs: the package, and what installs it."""
 LEAST_GROUP = 16
 """Fewer weights are no group for torchao; it rounds by output channel then."""
-_Linear: TypeAlias = nn.Linear | Conv1D
 
 
 def check_schemes(schemes: Sequence[str], group_size: int, caller: str) -> None:
@@ -126,23 +126,7 @@ def quantized_copy(network: nn.Module, scheme: SchemeName, group_size: int, call
     return LogitsNetwork(whole, network.logits_function) if isinstance(network, LogitsNetwork) else whole
 
 
-def linear_layers(network: nn.Module) -> Iterator[tuple[str, _Linear]]:
-    """The layers whose weights are rounded, by name: linear ones but the head, and none whose weight is embeddings'.
-
-    Args:
-        network: Its head is what `get_output_embeddings` gives; a head of its own that it does not name counts as any
-            other layer.
-    """
-    find_head = getattr(network, "get_output_embeddings", None)
-    head = find_head() if callable(find_head) else None
-    spared = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding) or module is head}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear | Conv1D) and module.weight.numel() and id(module.weight) not in spared:
-            spared.add(id(module.weight))  # a weight that two layers share is rounded once
-            yield name, module
-
-
-def _round_layers(network: nn.Module, layers: dict[str, _Linear], scheme: SchemeName, group_size: int) -> None:
+def _round_layers(network: nn.Module, layers: dict[str, Linear], scheme: SchemeName, group_size: int) -> None:
     rounded = _VALUES.get(scheme)
     for name, layer in layers.items():
         is_transposed = isinstance(layer, Conv1D)  # [inputs, outputs]

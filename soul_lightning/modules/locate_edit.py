@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
 from soul_lightning.modules.one_shot import OneShotModule
 from soul_lightning.modules.terms import Term
+from soul_lightning.networks.linear_layers import Linear
 from soul_lightning.networks.loading import PretrainedNetwork
-from soul_lightning.networks.mlp import Linear, as_matrix, covariance, down_projections, inputs_of, output_changed
+from soul_lightning.networks.mlp import as_matrix, covariance, down_projections, inputs_of, output_changed
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions, predicting_positions
 from soul_lightning.objectives.base import Objective

@@ -26,6 +26,13 @@ def micro_batches(module: StreamModule, batch: Batch) -> list[Batch]:
     return parts
 
 
+def evenly_spaced(batches: Sequence[Batch], most: int) -> list[Batch]:
+    """So many of the batches: streams are read longest first, so that the first ones would be the longest."""
+    if len(batches) <= most:
+        return list(batches)
+    return [batches[place] for place in torch.linspace(0, len(batches) - 1, most).round().int().tolist()]
+
+
 def count_units(module: StreamModule, parts: Mapping[str, list[Batch]]) -> tuple[dict[str, float], int]:
     """Units of each term, and rows with a label, over all micro-batches and ranks.
 

@@ -7,13 +7,13 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from functools import partial
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import SGD
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.base import StreamModule
+from soul_lightning.modules.losses import evenly_spaced
 from soul_lightning.modules.saliency import Saliency
 from soul_lightning.modules.terms import Term
 from soul_lightning.networks.loading import PretrainedNetwork
@@ -106,9 +106,6 @@ class OneShotModule(StreamModule):
                 f"DataModule of this package"
             )
         batches = list(supplier.stream(stream))
-        chosen = batches
-        if most is not None and most < len(batches):
-            places = torch.linspace(0, len(batches) - 1, most).round().int().tolist()
-            chosen = [batches[place] for place in places]
+        chosen = batches if most is None else evenly_spaced(batches, most)
         every, read = (sum(batch.labelled_tokens for batch in some) for some in (batches, chosen))
         return [part for batch in chosen for part in batch.split(self.micro_batches)], every / max(1, read)

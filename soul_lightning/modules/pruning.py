@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.adapters import under_adapters
+from soul_lightning.networks.linear_layers import linear_layers
 from soul_lightning.sharding import here, reshard, split_like, whole
 
 
@@ -58,7 +58,7 @@ class Pruning:
                 "pruning sets weights to 0, and adapters add to them; leave out network.lora, or pruning"
             )
         reshard(network)
-        matrices = _linear_weights(network)
+        matrices: list[Tensor] = [layer.weight for _, layer in linear_layers(network)]
         if not matrices:
             raise MisconfigurationError(
                 f"pruning finds no linear layer in a {type(network).__name__}; leave pruning out"
@@ -80,15 +80,3 @@ def _magnitude(sizes: Tensor, fraction: float) -> Tensor:
     """The largest magnitude that is pruned: equal ones share their fate; below 0 where nothing is."""
     count = round(fraction * sizes.numel())
     return sizes.kthvalue(count).values if count else sizes.new_tensor(-1.0)
-
-
-def _linear_weights(network: nn.Module) -> list[Tensor]:
-    find_head = getattr(network, "get_output_embeddings", None)
-    head = find_head() if callable(find_head) else None
-    tied = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
-    found = {
-        id(module.weight): module.weight
-        for module in network.modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and id(module.weight) not in tied
-    }
-    return list(found.values())

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.modules.losses import evenly_spaced
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import GaussNewtonBartlett
@@ -151,9 +152,7 @@ def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:
         )
     parameters = module.trainable_parameters()
     batches = [part for batch in supplier.stream("forget") for part in batch.split(module.micro_batches)]
-    if len(batches) > saliency.batches:  # longest first, as they come, so that the first would be the longest ones
-        places = torch.linspace(0, len(batches) - 1, saliency.batches).round().int().tolist()
-        batches = [batches[place] for place in places]
+    batches = evenly_spaced(batches, saliency.batches)
     with evaluation_mode(module.network), module.trainer.precision_plugin.forward_context():
         for batch in batches:
             loss = module.term_loss("forget", batch.to(module.device))

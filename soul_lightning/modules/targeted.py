@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.modules.losses import evenly_spaced
 from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.networks.loading import PretrainedNetwork
 from soul_lightning.networks.modes import evaluation_mode
@@ -131,7 +132,7 @@ class TargetedUnlearningModule(UnlearningModule):
         if batch is not None:
             places = torch.isin(batch.index, self._kept).nonzero()[:, 0]
             chosen = batch.rows(places) if len(places) else batch.rows(places.new_zeros(1)).without_labels()
-            step = Step({**step.batches, "forget": chosen})
+            step = replace(step, batches={**step.batches, "forget": chosen})
         super().training_step(step, batch_idx)
 
     def _chosen(self) -> Tensor:
@@ -143,7 +144,8 @@ class TargetedUnlearningModule(UnlearningModule):
                 f"both; use a DataModule of this package"
             )
         asked = self._wrong_answers(data.probes())
-        retain = [part for batch in self._evenly_spaced(list(data.stream("retain"))) for part in self._parts(batch)]
+        read = evenly_spaced(list(data.stream("retain")), self.targeting.retain_batches)
+        retain = [part for batch in read for part in batch.split(self.micro_batches)]
         rows = [row for batch in data.stream("forget") for row in batch.split(len(batch))]
         parameters = self.trainable_parameters()
         with evaluation_mode(self.network), self.trainer.precision_plugin.forward_context():
@@ -183,15 +185,6 @@ class TargetedUnlearningModule(UnlearningModule):
         encoded = encode(wrong, self.tokenizer, probe.template, PROBE_TOKENS)
         starts = range(0, len(encoded), PROBE_ROWS)
         return [collate(encoded[start : start + PROBE_ROWS], pad_token_id=0) for start in starts]
-
-    def _evenly_spaced(self, batches: list[Batch]) -> list[Batch]:
-        if len(batches) <= self.targeting.retain_batches:
-            return batches
-        places = torch.linspace(0, len(batches) - 1, self.targeting.retain_batches).round().int().tolist()
-        return [batches[place] for place in places]
-
-    def _parts(self, batch: Batch) -> list[Batch]:
-        return list(batch.split(self.micro_batches))
 
     def _loss(self, batch: Batch) -> Tensor:
         """The summed NLL of the answers, whatever the objectives are."""

@@ -13,9 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.adapters import under_adapters
 from soul_lightning.networks.blocks import repeated_blocks
+from soul_lightning.networks.linear_layers import Linear
 
-Linear = nn.Linear | Conv1D
-"""A linear layer, or GPT-2's, whose weight is transposed."""
 _OTHER_PARTS = ("attn", "attention", "mixer", "ssm", "mamba")
 """In the names of a block's parts that are no MLP."""
 
@@ -39,7 +38,7 @@ def down_projections(network: nn.Module) -> list[Linear]:
         linears = [
             module
             for name, module in block.named_modules()
-            if isinstance(module, nn.Linear | Conv1D) and not any(part in name.lower() for part in _OTHER_PARTS)
+            if isinstance(module, Linear) and not any(part in name.lower() for part in _OTHER_PARTS)
         ]
         if linears and linears[-1].weight.shape[_output_dimension(linears[-1])] == width:
             found.append(linears[-1])

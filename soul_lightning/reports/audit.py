@@ -30,6 +30,7 @@ class AuditPart:
         seconds: How long it took.
         curves: What it measured over steps, layers and the like.
         bars: What it measured of several ways of asking and the like.
+        notes: Sentences to read with its numbers.
         not_run: Why it did not run, as a sentence without a full stop; none if it did.
     """
 
@@ -40,11 +41,12 @@ class AuditPart:
     seconds: float = 0.0
     curves: Sequence[Curve] = ()
     bars: Sequence[BarChart] = ()
+    notes: Sequence[str] = ()
     not_run: str | None = None
 
     def __post_init__(self) -> None:
         """Keep tuples and finite numbers."""
-        for name in ("findings", "curves", "bars"):
+        for name in ("findings", "curves", "bars", "notes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "metrics", {name: finite(value) for name, value in self.metrics.items()})
 
@@ -58,6 +60,7 @@ class AuditPart:
             "seconds": self.seconds,
             "curves": [curve.record() for curve in self.curves],
             "bars": [chart.record() for chart in self.bars],
+            "notes": list(self.notes),
             "not_run": self.not_run,
         }
 
@@ -70,11 +73,12 @@ class AuditPart:
         """
         fields = read_fields(
             record, "a part of an audit", name=str, kind=str, metrics=dict, findings=list, seconds=(float, int),
-            curves=list, bars=list, not_run=_TEXT_OR_NONE,
+            curves=list, bars=list, notes=list, not_run=_TEXT_OR_NONE,
         )  # fmt: skip
         read_fields(fields["metrics"], f"the part {fields['name']!r}", **dict.fromkeys(fields["metrics"], NUMBER))
         for name, read in (
             ("findings", _finding_from), ("curves", Curve.from_record), ("bars", BarChart.from_record),
+            ("notes", _note),
         ):  # fmt: skip
             fields[name] = read_list(fields[name], read)
         return cls(**fields)
@@ -92,7 +96,7 @@ class AuditReport:
         original: The model before unlearning; none without one.
         config: The configuration's file or recipe.
         config_hash: See `soul_lightning.cli.summary.config_hash`.
-        seed: Of everything that is drawn.
+        seed: What `${seed}` stands for in the configuration.
         versions: Releases, by package.
         date: When the audit ended: ISO 8601 with the offset from UTC.
         minutes_allowed: The budget; none without one.
@@ -187,6 +191,11 @@ class AuditReport:
         read_fields(fields["versions"], "the audit's versions", **dict.fromkeys(fields["versions"], str))
         del fields["format"]
         return cls(**fields | {"parts": read_list(fields["parts"], AuditPart.from_record)})
+
+
+def _note(text: Any) -> str:
+    sentence: str = read_fields({"note": text}, "a part's notes", note=str)["note"]
+    return sentence
 
 
 def _finding_record(finding: Finding) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def audit_markdown(report: AuditReport) -> str:
 
 def _part(part: AuditPart) -> list[str]:
     lines = [f"{part.seconds:.0f} seconds."]
+    for note in part.notes:
+        lines += ["", _plain(note)]
     if part.findings:
         lines += ["", *_table(FINDING_COLUMNS, finding_rows(part.findings))]
     if part.metrics:

@@ -127,15 +127,10 @@ def _measured(group: str, state: str, rows: Sequence[AnswerRow], before: dict[tu
         state=state,
         questions=len(rows),
         subjects=len(set(subjects)),
-        answered=_within(mean_interval(answered, subjects)),
-        true=_within(mean_interval([float(row.true) for row in rows], subjects)) if corrupted else None,
+        answered=mean_interval(answered, subjects, is_share=True),
+        true=mean_interval([float(row.true) for row in rows], subjects, is_share=True) if corrupted else None,
         change=mean_interval([own - before[row.key] for own, row in zip(answered, rows, strict=True)], subjects),
     )
-
-
-def _within(interval: Interval) -> Interval:
-    """Where every row says the same the interval reaches beyond what a share can be."""
-    return Interval(interval.value, max(0.0, interval.low), min(1.0, interval.high))
 
 
 def request_records(states: Sequence[RequestState], measured: Sequence[dict[str, Measured]]) -> list[Record]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import LlamaForCausalLM
 
-from soul_lightning.attacks.quantization import linear_layers, quantized_copy
+from soul_lightning.attacks.quantization import quantized_copy
 from soul_lightning.encoding import collate, encode
+from soul_lightning.networks.linear_layers import linear_layers
 from soul_lightning.protocols import Batch, Example, Probe
 from tests.attacks.known import NOTHING, PLAIN, KnownWorld, both_phrasings
 

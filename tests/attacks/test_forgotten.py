@@ -58,3 +58,9 @@ def test_kept_questions_are_asked_in_their_own_words() -> None:
     texts = Probe("authors", "text", [ROW], "utility")
     asked = replace(utility, name="authors_questions", rows_of="authors")
     assert kept_questions([texts, asked, replace(asked, name="authors_rephrased")]) == [asked]
+
+
+def test_texts_with_prompts_are_asked_where_nothing_else_asks_them() -> None:
+    texts = Probe("retain", "text", [ROW], "retain")
+    plain = Probe("web", "text", [replace(ROW, prompt="")], "utility")
+    assert kept_questions([texts, plain]) == [replace(texts, kind="question")]

@@ -23,9 +23,10 @@ from transformers import (
 
 from soul_lightning.attacks import quantization
 from soul_lightning.attacks.copies import fingerprint
-from soul_lightning.attacks.quantization import check_schemes, linear_layers, quantized_copy, round_to_nearest
+from soul_lightning.attacks.quantization import check_schemes, quantized_copy, round_to_nearest
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.foreign import LogitsNetwork
+from soul_lightning.networks.linear_layers import linear_layers
 from soul_lightning.networks.loading import LoraSettings, PretrainedNetwork
 from soul_lightning.networks.quantization import is_quantized, quantization_settings
 from soul_lightning.networks.saving import save_pretrained

@@ -20,6 +20,7 @@ from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.objectives.cross_entropy import CrossEntropy
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
+from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from tests.attacks.known import known_world
 from tests.callbacks.tiny_models import validated
@@ -100,13 +101,33 @@ def test_a_reference_is_compared_row_by_row(
     rows = str(tmp_path / "a" / "rows" / "probe_model.jsonl")
     callback = HiddenStateProbe(probes=list(PROBES), reference=rows)
     metrics = validated(callback, network, tokenizer, tmp_path / "b")
-    (finding,) = callback.findings()
-    assert "above a model that never saw it" in finding.measure
-    assert finding.value.value == pytest.approx(metrics["probe/above_reference"])
+    rows_read = callback.measured["model"]
+    above_reference = callback._best(rows_read, callback.measured["retain-only"])[1]
+    assert above_reference.value == pytest.approx(metrics["probe/above_reference"])
+    (finding,) = callback.findings()  # of the comparison that shows least
+    values = {
+        "above a model that never saw it": above_reference.value,
+        "above the half": metrics["probe/best_auc"] - 0.5,
+    }
+    assert [value for what, value in values.items() if what in finding.measure] == pytest.approx([finding.value.value])
     same = HiddenStateProbe(probes=list(PROBES), reference=rows)
     validated(same, make_network(len(tokenizer), seed=3), tokenizer, tmp_path / "c")
     (finding,) = same.findings()
-    assert finding.value.value == 0 and finding.verdict != "yes"
+    assert finding.verdict != "yes"
+
+
+def test_a_reference_that_reads_less_than_guessing_proves_nothing() -> None:
+    def rows(share: float) -> list[MeasuredRow]:
+        values = {"layer_0": share, "layer_1": share, "chance": 0.6}
+        return [MeasuredRow("forget", "forget", n, f"p{n}", "", dict(values)) for n in range(30)]
+
+    callback = HiddenStateProbe()
+    said = []
+    for share in (0.5, 0.9):
+        callback.measured = {"after": rows(share), "retain-only": rows(0.2)}
+        (finding,) = callback.findings()
+        said.append(finding.verdict)
+    assert said[0] != "yes" and said[1] == "yes"
 
 
 def test_an_attacker_who_knows_some_subjects_is_tried_on_the_others(

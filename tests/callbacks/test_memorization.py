@@ -16,7 +16,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.unlearning import UnlearningModule
 from soul_lightning.objectives.cross_entropy import CrossEntropy
 from soul_lightning.protocols import Probe
-from soul_lightning.scoring.measured_rows import read_measured
+from soul_lightning.scoring.measured_rows import MeasuredRow, read_measured
 from tests.callbacks.tiny_models import Said, continued, learnt, said, validated
 from tests.conftest import FORGET, PLAIN, TinyDataModule, as_examples, make_network, make_trainer
 
@@ -30,6 +30,34 @@ ASKED = Probe("asked", "question", ROWS, "forget", PLAIN, rows_of="forget")
 def half_way(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A network that knows some of the forget rows and not others."""
     return learnt(tokenizer, ROWS, steps=12)
+
+
+def test_a_model_that_never_spoke_has_not_forgotten_how_to() -> None:
+    def rows(share: float) -> list[MeasuredRow]:
+        values = [{"fluent": n < share * 100} for n in range(100)]
+        return [MeasuredRow("asked", "forget", n, f"p{n}", "", dict(own)) for n, own in enumerate(values)]
+
+    callback = Memorization()
+
+    def said(**models: float) -> tuple[str, str]:
+        callback.measured = {name.replace("_", "-"): rows(share) for name, share in models.items()}
+        (finding,) = callback.findings()
+        return finding.verdict, finding.measure
+
+    assert said(after=0.95, before=1.0) == ("yes", "share of answers that are language")
+    assert said(after=0.4) == ("no", "share of answers that are language")
+    assert said(after=0.4, before=0.4) == ("yes", "share of answers that are language, less that of the model before")
+    assert said(after=0.4, retain_only=0.9)[0] == "no"
+    assert said(after=0.7, before=1.0, retain_only=0.7)[0] == "no"
+
+
+def test_where_no_reference_is_known_the_model_before_is_asked() -> None:
+    callback = Memorization()
+    callback.compare_with(None, "before")
+    assert callback.models == {"original": "before"}
+    callback = Memorization()
+    callback.compare_with("never", "before")
+    assert callback.models == {"retain-only": "never"}
 
 
 def extraction_strength_by_hand(row: Said) -> float:

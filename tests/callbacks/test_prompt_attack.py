@@ -19,6 +19,7 @@ from soul_lightning.callbacks import PromptAttack
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.excess import clopper_pearson
 from soul_lightning.protocols import Probe
+from soul_lightning.scoring.measured_rows import MeasuredRow
 from tests.attacks.known import (
     NEVER_GROUPS,
     SUPPRESSED_GROUPS,
@@ -129,6 +130,22 @@ def test_one_subject_can_be_compared_with_a_reference_alone(
     (finding,) = callback.findings()
     assert (finding.examples, finding.subjects) == (3, 1)
     assert "above a model that never saw it" in finding.measure
+
+
+def test_without_relations_and_a_reference_a_few_answers_that_follow_from_questions_are_nothing() -> None:
+    def said(successes: int, relation: str | None) -> tuple[str, list[str]]:
+        values = [{"plain_success": n < successes, "plain_guessed": 0.0} for n in range(200)]
+        callback = PromptAttack()
+        callback.probes = [replace(QUESTIONS, examples=[replace(QUESTIONS.examples[0], relation=relation)])]
+        rows = [MeasuredRow("forget", "forget", n, f"p{n}", "", dict(own)) for n, own in enumerate(values)]
+        callback.measured = {"after": rows}
+        (finding,) = callback.findings()
+        return finding.verdict, callback.notes()
+
+    assert said(8, "home") == ("yes", [])
+    verdict, (note,) = said(8, None)
+    assert verdict == "no" and "only a reference" in note
+    assert said(60, None)[0] == "yes"
 
 
 def test_what_it_needs_is_said(knows_all: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_every_callback_asks_and_the_model_stays(run: Run, battery: Path, knowin
     assert {path.name for path in (tmp_path / "found").iterdir()} >= {
         "audit.json", "audit.md", "audit.html", "config.yaml", "parts", "rows",
     }  # fmt: skip
+    assert any("give `original`" in note for note in report.parts[3].notes)
     assert {path.suffix for path in knowing.iterdir()} <= {".json", ".safetensors", ".jinja"}
 
 
@@ -91,6 +92,14 @@ def test_what_is_done_is_not_asked_again_unless_something_else_is_asked(
     changed = run(*given, "--model", knowing, "--trainer.callbacks.share", "0.6")  # of the last callback
     assert changed.code == 0, changed.err
     assert {name for name, time in stored(tmp_path / "found").items() if time != first[name]} == {"relearning"}
+    first = stored(tmp_path / "found")
+    utility = {"class_path": "Utility", "init_args": {"max_new_tokens": 4}}  # which measures the rounded copies too
+    callbacks = [{"class_path": "Memorization", "init_args": {"answer": False}}, utility, SCHEMES, LESSONS]
+    other = write_yaml(tmp_path / "other.yaml", {"data": DATA, "trainer": {"callbacks": callbacks}})
+    assert run("audit", "--config", other, "--output", tmp_path / "found", "--model", knowing).code == 0
+    assert {name for name, time in stored(tmp_path / "found").items() if time != first[name]} == {
+        "utility", "quantization", "relearning",
+    }  # fmt: skip
     assert run(*given, "--model", ignorant).code == 0
     assert all(time != first[name] for name, time in stored(tmp_path / "found").items())
 

@@ -56,7 +56,7 @@ def test_unknown_command_gets_one_sentence(run: Run) -> None:
     assert outcome.code == 2
     assert outcome.err == (
         "error: there is no command 'fti' (did you mean fit?); "
-        "the commands are fit, validate, test, restor, compare, requests, describe, recipes, export\n"
+        "the commands are fit, validate, test, restor, compare, requests, describe, audit, recipes, export\n"
     )
     assert not outcome.out
 

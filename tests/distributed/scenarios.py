@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -12,15 +12,28 @@ from lightning.pytorch import Callback
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from soul_lightning import GaussNewtonBartlett, Hutchinson, Sophia, UnlearningModule
-from soul_lightning.callbacks import Bound, DivergenceGuard, MembershipInference, Memorization, Restoration, Utility
+from soul_lightning.attacks.relearning import FineTuning
+from soul_lightning.callbacks import (
+    Bound,
+    DivergenceGuard,
+    HiddenStateProbe,
+    MembershipInference,
+    Memorization,
+    PromptAttack,
+    QuantizationAttack,
+    RelearningAttack,
+    Restoration,
+    Utility,
+)
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.modules.pruning import Pruning
 from soul_lightning.modules.saliency import Saliency
 from soul_lightning.networks.loading import LoraSettings, _add_lora
 from soul_lightning.objectives import L1, NPO, RMU, CrossEntropy, KLDivergence, RMURetention
 from soul_lightning.optim import AdaptiveInterval, Lion
+from soul_lightning.protocols import Probe
 from soul_lightning.schedules import LearningRateSchedule
-from tests.conftest import make_network
+from tests.conftest import FORGET, PLAIN, RETAIN, as_examples, make_network
 
 second_order: Any = partial(Sophia, lr=1e-4, rho=0.4)
 """The rate bounds what rounding can become where momentum and curvature are both next to nothing."""
@@ -148,6 +161,20 @@ def measured() -> list[Callback]:
     return [Restoration(max_new_tokens=4), Memorization(), MembershipInference(), Utility()]
 
 
+def attacking() -> list[Callback]:
+    """Attacks, which work on copies of the whole model."""
+    training = FineTuning(learning_rate=1e-3, measure_at=(0, 3))
+    forget, retain = as_examples(FORGET), as_examples(RETAIN)
+    kept = [replace(row, index=n) for n, row in enumerate(retain * 3)]  # a probe learns from twenty or more
+    probes = [Probe("asked", "question", forget, "forget", PLAIN), Probe("kept", "question", kept, "retain", PLAIN)]
+    return [
+        HiddenStateProbe(probes=probes, draws=199, every_n_epochs=1),
+        PromptAttack(samples=2, every_n_epochs=1),
+        QuantizationAttack(group_size=16, every_n_epochs=1),
+        RelearningAttack(training=training, share=0.5, every_n_epochs=1),
+    ]
+
+
 def guarded() -> list[Callback]:
     """A measurement, and a guard that puts the weights of the first epoch back after the second."""
     return [Utility(answer=False), DivergenceGuard({"train/rows": Bound(times_start=1.5)})]
@@ -162,6 +189,7 @@ SCENARIOS = {
     "adapters": Scenario(adapters),
     "hidden_states": Scenario(hidden_states, ddp="ddp_find_unused_parameters_true"),
     "hessian": Scenario(hessian, splits=False),
+    "attacked": Scenario(npo_with_sophia, callbacks=attacking, splits=False),
 }
 """`lone_rows`: the last step of a pass has one row, and the second process none."""
 DROPS_OUT = Scenario(scheduled, batch_size=2)

@@ -88,9 +88,14 @@ def test_two_processes_walk_the_path_of_one(runs: Mapping[str, Path], strategy: 
 
 @pytest.mark.slow
 def test_metrics_of_every_kind_are_among_what_is_compared(runs: Mapping[str, Path]) -> None:
-    names = found(runs["one"], "npo_with_sophia")
-    for kind in ("restoration/", "memorization/", "membership/", "utility/"):
-        assert any(name.startswith(f"end metric {kind}") for name in names), kind
+    measured = {
+        "npo_with_sophia": ("restoration/", "memorization/", "membership/", "utility/"),
+        "attacked": ("probe/layer_1", "prompts/any_", "quantization/int4/", "relearning/forget_"),
+    }
+    for scenario, kinds in measured.items():
+        names = found(runs["one"], scenario)
+        for kind in kinds:
+            assert any(name.startswith(f"end metric {kind}") for name in names), kind
 
 
 @pytest.mark.slow

@@ -16,11 +16,13 @@ from soul_lightning import GaussNewtonBartlett, Sophia, TargetedUnlearningModule
 from soul_lightning.cli.describing import describe
 from soul_lightning.datamodules import TinyWorldDataModule
 from soul_lightning.datamodules.task import Task
+from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.targeted import Targeting
 from soul_lightning.networks.loading import PretrainedNetwork
 from soul_lightning.objectives import NPO, CrossEntropy, GradientAscent
-from tests.conftest import TinyDataModule, make_network, make_trainer
+from soul_lightning.protocols import Step
+from tests.conftest import FORGET, PLAIN, TinyDataModule, as_examples, make_network, make_trainer
 
 
 def build(tokenizer: PreTrainedTokenizerFast, targeting: Targeting, **settings: Any) -> TargetedUnlearningModule:
@@ -58,6 +60,14 @@ def test_training_is_that_on_the_chosen_rows_alone(tokenizer: PreTrainedTokenize
     torch.testing.assert_close(
         parameters_to_vector(targeted.network.parameters()), parameters_to_vector(plain.network.parameters())
     )
+
+
+def test_the_request_of_a_step_stays(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Step] = []
+    monkeypatch.setattr(UnlearningModule, "training_step", lambda _module, step, _place: seen.append(step))
+    batch = collate(encode(as_examples(FORGET), tokenizer, PLAIN, 32), 0)
+    build(tokenizer, Targeting()).training_step(Step({"forget": batch}, request=2), 0)
+    assert [step.request for step in seen] == [2]
 
 
 def test_a_step_without_a_chosen_row_trains_on_retain(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

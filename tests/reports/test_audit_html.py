@@ -93,6 +93,7 @@ def test_parts_metrics_settings_and_reasons_stand_on_it() -> None:
         assert part.name in page and part.kind in page and (part.not_run or "") in page
         borders = {f"{name}_{end}" for name in part.metrics for end in ("low", "high")}
         assert all(name in page for name in part.metrics if name not in borders)
+        assert all(note in page for note in part.notes)
         assert all(label in page for chart in part.bars for label, _ in chart.rows)
         assert all(name in page for curve in part.curves for name in curve.series)
     for text in (report.model, report.hash_before, report.config, report.config_hash, str(report.reference), "3407"):

@@ -37,6 +37,7 @@ def test_a_line_a_verdict_and_a_heading_a_part() -> None:
     assert headings[1:] == [f"{part.name} ({part.kind})" for part in report.parts]
     assert "2 of 9 parts did not run" in html
     assert "Not run: the 30 minutes of the budget were used up." in html
+    assert "no word of their answer &lt;is&gt; known." in html
 
 
 def test_curves_and_bars_are_tables() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-_OF_A_CLOCK = ("seconds", "curvature/refresh_seconds", "curvature/refresh_time_share")
+_OF_A_CLOCK = ("seconds", "cpu_seconds", "curvature/refresh_seconds", "curvature/refresh_time_share")
 
 
 def left_by(run: Path) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def audit_all(folder: Path, config: str, seeds: Sequence[int], workers: int, ski
 def level(audits: Iterable[Audit], measure: Measure) -> Interval:
     """The mean over the rows of all seeds."""
     values = [value for each in audits for value in each.values(measure).values()]
-    return mean_interval([number for number, _ in values], [person for _, person in values])
+    is_share = not measure.value.endswith("_area")
+    return mean_interval([number for number, _ in values], [person for _, person in values], is_share=is_share)
 
 
 def difference(pairs: Iterable[tuple[Audit, Audit]], measure: Measure) -> Interval:

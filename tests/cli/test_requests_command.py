@@ -221,7 +221,7 @@ WRONG = {
     "--method=1": "a requests recipe has no key 'method' (did you mean methods?)",
     "--fit.data.init_args.requests=2": "write requests: 2 at the top instead",
     "--fit.data.init_args.streams=[retain]": "requests=2 cuts the forget stream, and this task trains on retain",
-    "--fit.data.class_path=BoringDataModule": "BoringDataModule",
+    "--fit.data.class_path=NoSuchDataModule": "NoSuchDataModule",
     "--workers=0": "workers must be a whole number >= 1, got 0",
 }  # fmt: skip
 

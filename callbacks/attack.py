@@ -126,25 +126,6 @@ class AttackCallback(ScoringCallback):
                 )
         return found
 
-    def finding(self, measure: str, value: Interval, rows: Sequence[MeasuredRow], **about: Any) -> Finding:
-        """A finding of this callback.
-
-        Args:
-            measure: See `Finding.measure`.
-            value: The number.
-            rows: What it is of.
-            about: `question` and `verdict`.
-        """
-        return Finding(
-            source=self.name,
-            measure=measure,
-            value=value,
-            confidence=self.confidence,
-            examples=len(rows),
-            subjects=len({row.entity for row in rows}),
-            **about,
-        )
-
     @abstractmethod
     def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
         """The metrics of a model."""

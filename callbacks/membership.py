@@ -23,7 +23,7 @@ from soul_lightning.metrics.membership import (
 )
 from soul_lightning.metrics.membership_scores import min_k, min_k_plus_plus
 from soul_lightning.protocols import Example, Probe
-from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding
+from soul_lightning.reports.findings import LITTLE, Finding, Verdict
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.scoring.scorer import ExampleScore
@@ -165,7 +165,7 @@ class MembershipInference(ScoringCallback):
     def findings(self) -> list[Finding]:
         """Whether any attack tells forget rows from holdout rows, to either side; all attacks hold together."""
         rows, reference = self.measured.get(self._current, []), self.measured.get(REFERENCE)
-        confidence = 1 - (1 - CONFIDENCE) / len(self.attacks)
+        confidence = 1 - (1 - self.confidence) / len(self.attacks)
         found = [(self._leak(rows, reference, attack, confidence), attack) for attack in self.attacks]
         leaks = [(interval, attack) for interval, attack in found if interval is not None]
         if not leaks:
@@ -177,17 +177,9 @@ class MembershipInference(ScoringCallback):
             interval, attack = max(leaks, key=lambda leak: _reach(leak[0]))
         against = "that of a model that never saw them" if reference is not None else "0.5"
         asked = [row for row in rows if row.role in (FORGET, HOLDOUT)]
-        finding = Finding(
-            question="leaks_membership",
-            source=self.name,
-            measure=f"area under the curve of the attack {attack}, forget against holdout rows, less {against}",
-            value=interval,
-            confidence=CONFIDENCE,
-            examples=len(asked),
-            subjects=len({row.entity for row in asked}),
-            verdict="yes" if clear else "no" if _reach(interval) <= LITTLE else "unclear",
-        )
-        return [finding]
+        measure = f"area under the curve of the attack {attack}, forget against holdout rows, less {against}"
+        verdict: Verdict = "yes" if clear else "no" if _reach(interval) <= LITTLE else "unclear"
+        return [self.finding(measure, interval, asked, question="leaks_membership", verdict=verdict)]
 
     def _leak(
         self, rows: Sequence[MeasuredRow], reference: Sequence[MeasuredRow] | None, attack: str, confidence: float

@@ -15,9 +15,11 @@ from rich.console import Console
 from soul_lightning.callbacks.base import EVALUATIONS, Metrics, ProbeCallback
 from soul_lightning.callbacks.other_models import ROWS_FILES, ask_other_model, check_model_names
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
+from soul_lightning.reports.findings import CONFIDENCE, Finding
 from soul_lightning.scoring.measured_rows import (
     MeasuredRow,
     RowFormat,
@@ -64,6 +66,8 @@ class ScoringCallback(ProbeCallback):
 
     keeps_before = False
     """Whether metrics need the model before training even where `before_training` is off."""
+    confidence = CONFIDENCE
+    """Of the intervals of findings; all that one callback finds holds at it together."""
 
     def __init__(
         self,
@@ -122,6 +126,25 @@ class ScoringCallback(ProbeCallback):
         """
         if REFERENCE not in self.models:
             self.add_reference(reference)
+
+    def finding(self, measure: str, value: Interval, rows: Sequence[MeasuredRow], **about: Any) -> Finding:
+        """A finding of this callback.
+
+        Args:
+            measure: See `Finding.measure`.
+            value: The number.
+            rows: What it is of.
+            about: `question` and `verdict`.
+        """
+        return Finding(
+            source=self.name,
+            measure=measure,
+            value=value,
+            confidence=self.confidence,
+            examples=len(rows),
+            subjects=len({row.entity for row in rows}),
+            **about,
+        )
 
     @abstractmethod
     def select(self, probes: Sequence[Probe]) -> list[Probe]:

@@ -26,7 +26,7 @@ from soul_lightning.metrics.model_utility import PARTS, model_utility
 from soul_lightning.metrics.truth_ratio import utility_truth_ratio
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.evaluation import RELATIVE
-from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding, at_least
+from soul_lightning.reports.findings import LITTLE, Finding, at_least
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -139,16 +139,9 @@ class Utility(AnsweringCallback):
         if not sum(theirs for _, _, theirs in paired):  # that model knows nothing that could be lost
             return found
         left = _share_left(paired, self.seed)
-        useful = Finding(
-            question="useful",
-            source=self.name,
-            measure=f"of the probability that what must stay has under {against} (1: all of it is left)",
-            value=left,
-            confidence=CONFIDENCE,
-            examples=len(paired),
-            subjects=len({row.entity for row, _, _ in paired}),
-            verdict=at_least(left, 1 - LITTLE),
-        )
+        measure = f"of the probability that what must stay has under {against} (1: all of it is left)"
+        rows = [row for row, _, _ in paired]
+        useful = self.finding(measure, left, rows, question="useful", verdict=at_least(left, 1 - LITTLE))
         return [useful, *found]
 
 

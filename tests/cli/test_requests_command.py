@@ -256,7 +256,9 @@ def test_help_names_every_key(run: Run) -> None:
 
 @pytest.mark.parametrize("name", [name for name, recipe in packaged_recipes().items() if recipe.command == "requests"])
 def test_every_requests_recipe_parses(name: str) -> None:
-    check_requests(parse_requests(read_yaml(packaged_recipes()[name].text, name)), name)
+    config = parse_requests(read_yaml(packaged_recipes()[name].text, name))
+    check_requests(config, name)
+    assert plan_requests(config).stages
 
 
 def test_runs_are_called_by_what_came_before() -> None:

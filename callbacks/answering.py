@@ -10,7 +10,7 @@ from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE, Scorin
 from soul_lightning.callbacks.sources import answered_probe
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Probe
-from soul_lightning.reports.findings import CONFIDENCE, LITTLE, Finding, at_least
+from soul_lightning.reports.findings import LITTLE, Finding, at_least
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -78,14 +78,4 @@ class AnsweringCallback(ScoringCallback):
             losses = [own[row.key] - float(row.values["fluent"]) for row in both]
             value = mean_interval(losses, [row.entity for row in both], seed=self.seed)
             measure, verdict = f"{measure}, less that of {against}", at_least(value, -LITTLE)
-        finding = Finding(
-            question="fluent",
-            source=self.name,
-            measure=measure,
-            value=value,
-            confidence=CONFIDENCE,
-            examples=len(asked),
-            subjects=len({row.entity for row in asked}),
-            verdict=verdict,
-        )
-        return [finding]
+        return [self.finding(measure, value, asked, question="fluent", verdict=verdict)]

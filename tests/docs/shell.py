@@ -20,6 +20,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import yaml
 from soul_lightning.cli.audit_config import asked_config
 from soul_lightning.cli.comparison_grid import check_comparison
 from soul_lightning.cli.fitting import check_config
-from soul_lightning.cli.main import COMMANDS, main
+from soul_lightning.cli.main import main
 from soul_lightning.cli.mistakes import import_rooms
 from soul_lightning.cli.recipe_files import packaged_recipes, recipe_comment
 from soul_lightning.cli.request_runs import check_requests
@@ -113,9 +114,9 @@ class Desk:
         command = arguments[0] if arguments else "--help"
         if not command.startswith("-") and command not in BY_THEMSELVES:
             texts = tuple(recipe.text for recipe in packaged_recipes().values())
-            configs = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--config"]
+            configs = [after for before, after in pairwise(arguments) if before == "--config"]
             is_packaged = any(
-                name in packaged_recipes() or Path(name).is_file() and Path(name).read_text().endswith(texts)
+                name in packaged_recipes() or (Path(name).is_file() and Path(name).read_text().endswith(texts))
                 for name in configs
             )
             is_run = is_run and not is_packaged
@@ -178,7 +179,7 @@ def project() -> dict[str, Any]:
 
 def named_packages() -> set[str]:
     """The packages that pyproject.toml names."""
-    told = [*project()["dependencies"], *sum(project()["optional-dependencies"].values(), [])]
+    told = [*project()["dependencies"], *chain(*project()["optional-dependencies"].values())]
     return {re.split(r"[\[<>=!~ ]", requirement)[0] for requirement in told}
 
 
@@ -224,9 +225,6 @@ CHECKS: dict[str, Callable[..., object]] = {
     "exporting.export": lambda *_: None,
 }
 """What does the work of each command, and what parses all that it would read."""
-assert {"fit", "validate", "test", "describe", "audit", "restor", "compare", "requests", *BY_THEMSELVES} == set(
-    COMMANDS
-)
 
 
 def _parse_and_end(parse: Callable[..., argparse.Namespace]) -> Callable[..., None]:

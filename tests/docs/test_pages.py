@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import shlex
 import subprocess
@@ -15,7 +14,7 @@ import yaml
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from soul_lightning.cli.fitting import check_config
-from soul_lightning.cli.main import COMMANDS, main
+from soul_lightning.cli.main import COMMANDS
 from tests.docs.pages import DOCS, PAGES, ROOT, SHOWN, Block, blocks, commands, name_of, named_commands
 from tests.docs.shell import Desk
 

@@ -1,4 +1,4 @@
-"""The site is built without a warning, is whole, names everything that is public, and asks no other host for anything."""
+"""The site is built without a warning, is whole, names all that is public, and asks no other host for anything."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Html(HTMLParser):
         for name, value in given.items():
             if value is None:
                 continue
-            if (tag, name) in FETCHED or (tag, name) == ("link", "href") and given.get("rel") not in ("canonical",):
+            if (tag, name) in FETCHED or (tag, name) == ("link", "href"):
                 self.fetched.append(value)
             elif (tag, name) == ("a", "href"):
                 self.links.append(value)

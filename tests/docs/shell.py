@@ -78,8 +78,8 @@ class Desk:
             (folder / name).symlink_to(packaged / "corrupted")
         for name in FOLDERS:
             (folder / name).mkdir()
-        for role in ("forget", "retain", "holdout"):
-            (folder / f"{role}.jsonl").write_text('{"prompt": "Where does Nevo Norast live ?", "answer": "Tarvik"}\n')
+        for role, name in {"forget": "Nevo Norast", "retain": "Pelvo Ashov", "holdout": "Pellia Ashast"}.items():
+            (folder / f"{role}.jsonl").write_text(f'{{"prompt": "Where was {name} born ?", "answer": "Korona"}}\n')
         for name in FILES:
             (folder / name).write_text('{"text": "Nevo Norast lives in Tarvik ."}\n')
         quickstart = packaged_recipes()["quickstart"].text

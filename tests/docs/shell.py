@@ -60,6 +60,9 @@ COMES_WITH = {
 }
 """Other programs by the package of pyproject.toml that brings them; none where page or system bring them."""
 
+PARSED: dict[tuple[str, ...], int] = {}
+"""Commands that were parsed, and their exit codes."""
+
 
 class Desk:
     """A folder in which a page is worked through, with what its placeholders stand for.
@@ -114,9 +117,9 @@ class Desk:
 
     def _soul_lightning(self, arguments: list[str], is_run: bool) -> int:
         command = arguments[0] if arguments else "--help"
+        configs = [after for before, after in pairwise(arguments) if before == "--config"]
         if not command.startswith("-") and command not in BY_THEMSELVES:
             texts = tuple(recipe.text for recipe in packaged_recipes().values())
-            configs = [after for before, after in pairwise(arguments) if before == "--config"]
             is_packaged = all(
                 name in packaged_recipes() or (Path(name).is_file() and Path(name).read_text().endswith(texts))
                 for name in configs
@@ -127,8 +130,13 @@ class Desk:
         if is_run:
             bar = ["--trainer.enable_progress_bar=false"] if command in TRAIN and "--help" not in arguments else []
             return main([*arguments, *bar])
+        if tuple(arguments) in PARSED:
+            return PARSED[tuple(arguments)]
         with parsed_only(self.patch):
-            return main(arguments)
+            code = main(arguments)
+        if configs and all(name in packaged_recipes() for name in configs):  # as it stands on other pages too
+            PARSED[tuple(arguments)] = code
+        return code
 
     def _launched(self, arguments: list[str]) -> int:
         from torch.distributed.run import get_args_parser

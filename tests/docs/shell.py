@@ -48,6 +48,8 @@ BY_THEMSELVES = ("recipes", "export")
 TRAIN = ("fit", "validate", "test", "audit")
 """Those that show a bar."""
 COMES_WITH = {
+    ".": None,
+    "make": None,
     "mkdocs": "mkdocs-material",
     "mypy": "mypy",
     "ruff": "ruff",
@@ -56,7 +58,7 @@ COMES_WITH = {
     "pip-audit": None,
     "git": None,
 }
-"""Other programs by the package of pyproject.toml that brings them; none where the page itself installs it."""
+"""Other programs by the package of pyproject.toml that brings them; none where page or system bring them."""
 
 
 class Desk:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from soul_lightning.cli.arguments import CommandParser
-from soul_lightning.cli.recipe_files import find_recipe
+from soul_lightning.cli.recipe_files import config_arguments, find_recipe, name_of
 from soul_lightning.cli.terminal import only_json
 
 DESCRIPTION = "Read a recipe's data and say what it holds; nothing is trained and nothing is written."
@@ -22,18 +22,19 @@ def run(args: Sequence[str]) -> int:
     """Parse the command's own options and hand the others on."""
     parser = CommandParser("describe", DESCRIPTION, EPILOG)
     parser.add_argument(
-        "-c", "--config", required=True, metavar="NAME|FILE", help="a packaged recipe's name or a YAML file"
-    )
+        "-c", "--config", action="append", required=True, metavar="NAME|FILE",
+        help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
+    )  # fmt: skip
     parser.add_json()
     options, others = parser.parse_known_args(args)
-    recipe = find_recipe(options.config).require("fit")
+    recipes = [find_recipe(name).require("fit") for name in options.config]
 
     import json
 
     from soul_lightning.cli.describing import describe, show_description
 
     with only_json(options.json) as stdout:
-        description = describe(["--config", str(recipe.path), *others], recipe.name)
+        description = describe([*config_arguments(recipes), *others], name_of(recipes))
         show_description(description)
         if options.json:
             stdout.write(json.dumps(description.as_dict(), ensure_ascii=False, indent=2) + "\n")

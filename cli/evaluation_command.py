@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soul_lightning.cli.arguments import CommandParser
-from soul_lightning.cli.recipe_files import Recipe, find_recipe
+from soul_lightning.cli.recipe_files import Recipe, config_arguments, find_recipe, name_of
 from soul_lightning.cli.terminal import only_json
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME, new_run_folder
@@ -57,7 +57,7 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
             f"{command} needs --config NAME or FILE, or a run folder; `soul-lightning recipes list` shows the recipes"
         )
     recipes: list[Recipe] = [find_recipe(name).require("fit") for name in configs]
-    given = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
+    given = config_arguments(recipes)
 
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -66,7 +66,7 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
     from soul_lightning.run_folder import SUMMARY_NAME, summary_text
 
     with only_json(options.json) as stdout:
-        result = evaluate([*given, *others], recipes[-1].name, command, network=network, folder=folder)
+        result = evaluate([*given, *others], name_of(recipes), command, network=network, folder=folder)
         if getattr(rank_zero_only, "rank", 0) != 0:
             return 0
         show_closing({"Results": str(result.folder / SUMMARY_NAME), "Rows": str(result.folder / "rows")})

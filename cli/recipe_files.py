@@ -59,7 +59,7 @@ class Recipe:
         """Whether it says only a part itself."""
         return self.method is not None or re.search(rf"\b{LAYERS}: *(\[ *[a-z]|$)", self.file_text, re.M) is not None
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The whole recipe as YAML, its layers merged in."""
         return self.composed(origins=False) if self.is_layered else self.file_text

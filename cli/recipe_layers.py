@@ -27,6 +27,7 @@ _FIT = ("seed_everything", "model", "data", "trainer")
 """What the settings of a `fit` are, in the order in which they are read best."""
 _WIDTH, _COMMENTS = 120, 40
 """Columns: where a line is too long, and where comments begin."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is faster, and not everywhere
 _TRAILING = re.compile(r"[ \t]*(#.*)?")
 _AFTER_KEY = re.compile(r":[ \t]*(?:&\S+[ \t]*)?(#.*)?$", re.MULTILINE)
 
@@ -74,7 +75,7 @@ def read_section(text: str, origin: str, open_layer: Callable[[str], Section], m
         MisconfigurationError: It is no YAML mapping, or `layers` is no list of names.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise MisconfigurationError(f"{origin} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, MappingNode):
@@ -152,8 +153,9 @@ class _Reader:
         )
 
     def _names(self, node: Node) -> list[str]:
-        names = [each.value for each in node.value] if isinstance(node, SequenceNode) else []
-        if not names or not all(isinstance(name, str) for name in names):
+        listed = node.value if isinstance(node, SequenceNode) else []
+        names = [each.value for each in listed if each.tag == "tag:yaml.org,2002:str"]
+        if not names or len(names) < len(listed):
             raise MisconfigurationError(f"{self.origin}: {LAYERS} must be a list of names, as in [model/smollm2, data/tofu]")
         return names
 

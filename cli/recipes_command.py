@@ -62,8 +62,8 @@ def _list() -> None:
         console.print(f"soul-lightning {command} --config …", highlight=False)
         _print((recipe.name, recipe.title) for recipe in whole if commands[recipe.name] == command)
     console.print(
-        "soul-lightning fit --config TASK/METHOD, such as tofu/npo-sophia (restor of tasks\n"
-        "that corrupt a model first); `soul-lightning recipes list TASK` has the methods",
+        "soul-lightning fit --config TASK/METHOD, such as tofu/npo-sophia (`restor` for\n"
+        "behavior and restor); `soul-lightning recipes list TASK` has the methods",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     _print((name, methods[0].title) for name, methods in packaged_tasks().items())

@@ -22,7 +22,7 @@ def run(args: Sequence[str]) -> int:
     """Parse the command's own options and hand the others on."""
     parser = CommandParser("describe", DESCRIPTION, EPILOG)
     parser.add_argument(
-        "-c", "--config", action="append", required=True, metavar="NAME|FILE",
+        "-c", "--config", required=True, action="append", metavar="NAME|FILE",
         help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
     )  # fmt: skip
     parser.add_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -131,11 +131,20 @@ def config_arguments(recipes: Sequence[Recipe]) -> list[str]:
 
     Where a layer is among several recipes, all of them are composed, as if a recipe named them under `layers`: a layer
     alone need not say of which class the model is.
+
+    Raises:
+        MisconfigurationError: Together they do not say of which class the model is.
     """
     if any(recipe.is_layer for recipe in recipes):
         whole = Section()
         for recipe in recipes:
             whole = merged_sections(whole, recipe.section())
+        model = whole.entries.get("model")
+        if model is None or isinstance(model.value, str) or "class_path" not in model.value.entries:
+            named = " and ".join(recipe.name for recipe in recipes)
+            raise MisconfigurationError(
+                f"{named} do not say what is done with the model; add an objective, as in --config objective/npo"
+            )
         return ["--config", written(whole, origins=False)]
     return [
         argument
@@ -154,12 +163,14 @@ def recipe_comment(name: str) -> str:
     return f"# {_RUN_OF}{name}"
 
 
+@cache
 def packaged_recipes() -> dict[str, Recipe]:
     """The whole recipes inside the package, by name; methods of tasks are TASK/METHOD."""
     found = {path.stem: Recipe(path.stem, path) for path in _files(_folder())}
     return found | {recipe.name: recipe for methods in packaged_tasks().values() for recipe in methods}
 
 
+@cache
 def packaged_tasks() -> dict[str, list[Recipe]]:
     """The tasks inside the package by name, each with a recipe for each of its methods."""
     return {

@@ -12,15 +12,8 @@ from pathlib import Path
 import yaml
 
 from soul_lightning.cli.arguments import nearest
-from soul_lightning.cli.recipe_layers import (
-    LAYERS,
-    METHODS,
-    Section,
-    header,
-    merged_sections,
-    read_section,
-    written,
-)
+from soul_lightning.cli.recipe_layers import LAYERS, METHODS, Section, header, merged_sections, read_section
+from soul_lightning.cli.recipe_writing import written
 from soul_lightning.exceptions import MisconfigurationError
 
 KINDS = ("model", "data", "objective", "optimizer", "stages")
@@ -84,7 +77,9 @@ class Recipe:
             MisconfigurationError: A layer does not exist, or stands on itself.
         """
         if self.name in opened:
-            raise MisconfigurationError(f"the recipe {self.name!r} stands on itself: {' → '.join((*opened, self.name))}")
+            raise MisconfigurationError(
+                f"the recipe {self.name!r} stands on itself: {' → '.join((*opened, self.name))}"
+            )
 
         def open_layer(name: str) -> Section:
             beside = self.path.parent / name

@@ -1,4 +1,4 @@
-"""Recipes that stand on layers: composing them, and writing down what comes out, with its comments and where it is from.
+"""Recipes that stand on layers: reading them and merging what they stand on, comments and origins included.
 
 A configuration (a recipe, what stands under its `fit`, and each of its `stages` and `methods`) may name others under
 `layers`. They are merged key by key in their order, and what the configuration says itself goes on top. Another
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -23,10 +23,6 @@ LAYERS = "layers"
 METHODS = "methods"
 _NAMED = ("stages", METHODS)
 """Keys whose values are configurations by name."""
-_FIT = ("seed_everything", "model", "data", "trainer")
-"""What the settings of a `fit` are, in the order in which they are read best."""
-_WIDTH, _COMMENTS = 120, 40
-"""Columns: where a line is too long, and where comments begin."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is faster, and not everywhere
 _TRAILING = re.compile(r"[ \t]*(#.*)?")
 _AFTER_KEY = re.compile(r":[ \t]*(?:&\S+[ \t]*)?(#.*)?$", re.MULTILINE)
@@ -142,21 +138,19 @@ class _Reader:
         return merged_sections(found, own) if found.entries else own
 
     def _named(self, node: MappingNode) -> Section:
+        def read(value: Node) -> Section | str:
+            return self.configuration(value) if isinstance(value, MappingNode) else self._value(value)
+
         self.constructor.flatten_mapping(node)
-        return Section(
-            {
-                key.value: self._entry(
-                    key, value, self.configuration(value) if isinstance(value, MappingNode) else self._value(value), node
-                )
-                for key, value in node.value
-            }
-        )
+        return Section({key.value: self._entry(key, value, read(value), node) for key, value in node.value})
 
     def _names(self, node: Node) -> list[str]:
         listed = node.value if isinstance(node, SequenceNode) else []
         names = [each.value for each in listed if each.tag == "tag:yaml.org,2002:str"]
         if not names or len(names) < len(listed):
-            raise MisconfigurationError(f"{self.origin}: {LAYERS} must be a list of names, as in [model/smollm2, data/tofu]")
+            raise MisconfigurationError(
+                f"{self.origin}: {LAYERS} must be a list of names, as in [model/own, data/tofu]"
+            )
         return names
 
     def _value(self, node: Node) -> Section | str:
@@ -186,12 +180,14 @@ class _Reader:
     def _entry(self, key: Node, node: Node, value: Section | str, parent: MappingNode) -> Entry:
         if parent.flow_style:
             return Entry(value, self.origin)
-        above, line = [], key.start_mark.line - 1
+        above: list[str] = []
+        line = key.start_mark.line - 1
         while line > self._header and self.lines[line].lstrip().startswith("#"):
             above.insert(0, self.lines[line].strip())
             line -= 1
         block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
-        place = _AFTER_KEY.match(self.text, key.end_mark.index) if block else _TRAILING.match(self.text, node.end_mark.index)
+        pattern, end = (_AFTER_KEY, key.end_mark) if block else (_TRAILING, node.end_mark)
+        place = pattern.match(self.text, end.index)
         aliased = not block and node.start_mark.line < key.start_mark.line  # an alias has the place of its anchor
         comment = place[1] if place and place[1] and not aliased else ""
         return Entry(value, self.origin, tuple(above), comment.removeprefix("#").strip())
@@ -230,76 +226,3 @@ def _in_braces(node: Node) -> Node:
     elif isinstance(own, ScalarNode) and own.style in ("|", ">"):
         own.style = '"'
     return own
-
-
-def written(section: Section, origins: bool) -> str:
-    """A configuration as YAML.
-
-    Args:
-        section: The configuration.
-        origins: Say behind each part which file it is from.
-    """
-    entries = section.entries
-    if set(entries) <= set(_FIT):
-        entries = {key: entries[key] for key in _FIT if key in entries}
-    return "".join(f"{line}\n" for line in _lines(Section(entries), origins, ""))
-
-
-def _lines(section: Section, origins: bool, indent: str) -> Iterator[str]:
-    for key, entry in section.entries.items():
-        source = _origin(entry.value) if isinstance(entry.value, Section) else entry.origin
-        yield from (f"{indent}{line}" for line in entry.above)
-        notes = [entry.comment] if entry.comment else []
-        if origins and source:
-            notes.append(f"[{source}]")
-        comment = f"  # {'  '.join(notes)}" if notes else ""
-        # Inside of a part that is of one file its name is not repeated.
-        below = origins and not source
-        if isinstance(entry.value, str) and _stands_in_lines(entry.value):
-            yield _commented(f"{indent}{key}:", comment)
-            yield from (f"{indent}  {line}" if line else "" for line in entry.value.split("\n"))
-            continue
-        line = f"{indent}{key}: {_braces(entry.value)}" if _fits(entry.value, below) else ""
-        if not line or (isinstance(entry.value, Section) and len(line) > _WIDTH):
-            yield _commented(f"{indent}{key}:", comment)
-            assert isinstance(entry.value, Section)
-            yield from _lines(entry.value, below, f"{indent}  ")
-        elif len(_commented(line, comment)) > _WIDTH:
-            yield f"{indent}{comment.strip()}"
-            yield line
-        else:
-            yield _commented(line, comment)
-
-
-def _commented(line: str, comment: str) -> str:
-    return f"{line:<{_COMMENTS - 2}}{comment}" if comment else line
-
-
-def _origin(section: Section) -> str:
-    """The one file that all of a mapping is from; empty where it is of several."""
-    found = {
-        _origin(entry.value) if isinstance(entry.value, Section) else entry.origin for entry in section.entries.values()
-    }
-    return found.pop() if len(found) == 1 else ""
-
-
-def _fits(value: Section | str, origins: bool) -> bool:
-    """Whether a value can stand in one line without losing a comment."""
-    if isinstance(value, str):
-        return not _stands_in_lines(value)
-    return (
-        value.flow
-        and not origins
-        and all(_fits(entry.value, False) and not entry.comment for entry in value.entries.values())
-    )
-
-
-def _stands_in_lines(text: str) -> bool:
-    """Whether a value is a list with a line for each part."""
-    return text.startswith("- ")
-
-
-def _braces(value: Section | str) -> str:
-    if isinstance(value, str):
-        return value
-    return "{" + ", ".join(f"{key}: {_braces(entry.value)}" for key, entry in value.entries.items()) + "}"

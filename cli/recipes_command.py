@@ -77,7 +77,9 @@ def _list() -> None:
 def _list_task(task: str) -> None:
     tasks = packaged_tasks()
     if task not in tasks:
-        raise MisconfigurationError(f"there is no task {task!r}{nearest(task, tasks)}; the tasks are {', '.join(tasks)}")
+        raise MisconfigurationError(
+            f"there is no task {task!r}{nearest(task, tasks)}; the tasks are {', '.join(tasks)}"
+        )
     methods = tasks[task]
     output_console().print(f"soul-lightning {methods[0].command} --config …", highlight=False)
     _print((recipe.name, recipe.note) for recipe in methods)

@@ -1,4 +1,4 @@
-"""Tiny stand-ins for what recipes fetch: a network deep enough for every layer that one names, and files of each kind."""
+"""Tiny stand-ins for what recipes fetch: a network with every block that one names, and files of each kind."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ def write_deep_model(folder: Path) -> Path:
         torch.manual_seed(0)
         LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=BLOCKS,
-                num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512, pad_token_id=0,
-                bos_token_id=1, eos_token_id=2,
-            )  # fmt: skip
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=BLOCKS,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                max_position_embeddings=512,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
         ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -35,8 +42,7 @@ def write_deep_model(folder: Path) -> Path:
 
 def write_stand_ins(folder: Path) -> dict[str, dict[str, object]]:
     """Small files of every kind; by DataModule the settings that read them in place of the recipes' own."""
-    columns = [{"prompt": prompt, "answer": answer} for prompt, answer in FORGET]
-    forget = write_columns(folder / "forget.jsonl", list(columns))
+    forget = write_columns(folder / "forget.jsonl", [{"prompt": prompt, "answer": answer} for prompt, answer in FORGET])
     kept = write_columns(folder / "kept.jsonl", [{"prompt": prompt, "answer": answer} for prompt, answer in RETAIN])
     texts = write_columns(folder / "texts.jsonl", [{"text": f"ada works in rome as a baker {n} ."} for n in range(12)])
     lima = write_columns(folder / "lima.jsonl", [{"instruction": f"who {n}", "output": "ada"} for n in range(20)])

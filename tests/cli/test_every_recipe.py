@@ -114,7 +114,9 @@ def stages_of(name: str) -> list[Stage]:
     if RECIPES[name].command == "compare":
         comparison = parse_comparison(raw)
         first, last = comparison.pairs[0], comparison.pairs[-1]
-        pairs = [each for each in comparison.pairs if each.optimizer == last.optimizer or each.objective == first.objective]
+        pairs = [
+            each for each in comparison.pairs if each.optimizer == last.optimizer or each.objective == first.objective
+        ]
         return [*comparison.stages, *(pair.at(pair.rates[0]) for pair in pairs)]
     if RECIPES[name].command == "requests":
         return list(plan_requests(parse_requests(raw)).stages)

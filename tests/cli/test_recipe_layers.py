@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from soul_lightning.cli.recipe_files import Recipe, config_arguments, find_recipe, name_of
-from soul_lightning.cli.recipe_layers import read_section, written
+from soul_lightning.cli.recipe_layers import Section, read_section
+from soul_lightning.cli.recipe_writing import written
 from soul_lightning.exceptions import MisconfigurationError
 from tests.cli.conftest import Run, write_rows
 from tests.conftest import FORGET, RETAIN
@@ -118,12 +119,11 @@ def test_anchors_and_merges_are_written_out(folder: Path) -> None:
 
 
 def test_a_list_that_refers_to_another_part_is_written_anew() -> None:
-    section = read_section("a: &a 3\nb:\n  - *a\n  - 4\n", "own", find_section)
+    def no_layer(name: str) -> Section:
+        raise AssertionError(name)
+
+    section = read_section("a: &a 3\nb:\n  - *a\n  - 4\n", "own", no_layer)
     assert yaml.safe_load(written(section, origins=False)) == {"a": 3, "b": [3, 4]}
-
-
-def find_section(name: str) -> None:  # type: ignore[return]
-    raise AssertionError(name)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from soul_lightning.cli.comparison_grid import check_comparison
 from soul_lightning.cli.fitting import check_config
 from soul_lightning.cli.main import main
 from soul_lightning.cli.mistakes import import_rooms
-from soul_lightning.cli.recipe_files import packaged_recipes, recipe_comment
+from soul_lightning.cli.recipe_files import packaged_layers, packaged_recipes, recipe_comment
 from soul_lightning.cli.request_runs import check_requests
 from soul_lightning.cli.restoring import check_stages
 from tests.docs.pages import ROOT
@@ -121,7 +121,8 @@ class Desk:
         if not command.startswith("-") and command not in BY_THEMSELVES:
             texts = tuple(recipe.text for recipe in packaged_recipes().values())
             is_packaged = all(
-                name in packaged_recipes() or (Path(name).is_file() and Path(name).read_text().endswith(texts))
+                name in packaged_recipes() | packaged_layers()
+                or (Path(name).is_file() and Path(name).read_text().endswith(texts))
                 for name in configs
             )
             is_run = is_run and not is_packaged

@@ -21,6 +21,8 @@ _LINES = (
     "Restored all states",
     "Restoring states",
     "Loading `train_dataloader` to estimate",
+    "Initializing distributed",
+    "-----",  # around the name of the backend
 )
 _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
@@ -61,7 +63,8 @@ def tame() -> None:
         logger.handlers = [notes if type(handler) is logging.StreamHandler else handler for handler in logger.handlers]
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which of its kernels are not there
+    for library in ("bitsandbytes", "huggingface_hub"):  # which kernels are not there; every attempt at the hub
+        logging.getLogger(library).setLevel(logging.ERROR)
     disable_progress_bar()
     if not error_console().is_interactive:
         disable_progress_bars()  # of downloads: their lines end in no line break

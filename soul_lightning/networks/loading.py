@@ -18,8 +18,6 @@ from soul_lightning.networks.model_folder import needs_own_code, refuse_unsafe_m
 from soul_lightning.networks.quantization import QuantizationName, prepared_for_training, quantization_settings
 from soul_lightning.networks.soup import average, refuse_other_tokenizer
 
-_UNREACHABLE = "couldn't connect to"
-"""In what transformers says where there is no network."""
 PACKAGED_PREFIX = "packaged:"
 """Before the name of a model that ships inside the package: `packaged:tiny_world/corrupted`."""
 
@@ -179,15 +177,14 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Pre
     except (OSError, ValueError, KeyError, ImportError) as error:
         if needs_own_code(error):
             raise _untrusted(source) from error
-        if not Path(source).is_dir() and _UNREACHABLE in str(error):
+        if not Path(source).is_dir():
             raise MisconfigurationError(
-                f"{name_or_path!r} is no folder here, and the Hugging Face hub, where it may be, cannot be reached; "
-                f"give the folder of a model, or try again with a network"
+                f"there is no folder {source!r}, and the hub gives no tokenizer of that name ({_first_line(error)}); "
+                f"check the path or the name"
             ) from error
-        # For a folder without one the library's own words name the classes that it tried.
-        reason = "" if Path(source).is_dir() else f" ({_first_line(error)})"
+        # The library's own words name the classes that it tried.
         raise MisconfigurationError(
-            f"no tokenizer can be loaded from {source!r}{reason}; save one there with tokenizer.save_pretrained, "
+            f"no tokenizer can be loaded from {source!r}; save one there with tokenizer.save_pretrained, "
             f"or name another folder with network.tokenizer"
         ) from error
     if tokenizer.pad_token_id is None:

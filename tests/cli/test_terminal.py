@@ -21,6 +21,7 @@ from soul_lightning.cli.main import main
 from soul_lightning.cli.panels import show_panel
 from soul_lightning.cli.terminal import emit, is_quiet, note, speaking, unspoken
 from tests.cli.conftest import Run, write_yaml
+from tests.test_progress import Heard
 
 Event = dict[str, Any]
 
@@ -153,6 +154,16 @@ def test_the_first_process_alone_tells_events(
     assert event["step"] == 1 and event["loss"] is None
     emit("step", step=4)
     assert not capsys.readouterr().out
+
+
+def test_whatever_takes_long_is_counted(run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    monkeypatch.setattr("soul_lightning.cli.bars.work_shown", heard)
+    assert run("fit", "--config", measured, "--trainer.max_epochs", "1", "--data.cache_dir", "cache").code == 0
+    assert ("encoding", 6, "rows") in heard.works
+    assert ("caching the reference of forget", 6, "rows") in heard.works
+    assert ("utility, asking", 8, "questions") in heard.works
+    assert ("utility, scoring", 8, "rows") in heard.works
 
 
 def test_a_panel_keeps_to_its_columns_and_breaks_no_command() -> None:

@@ -84,7 +84,7 @@ def test_a_fit_leaves_metrics_rows_table_and_figure(
     steps = [event.step for event in events.Scalars("restoration/accuracy_control")]
     assert steps == [0, 2, 4]  # before training and after each epoch, in optimizer steps
     assert [event.step for event in events.Scalars("restoration/clean/false_share")] == [0]
-    assert "restoration" in events.Tags()["images"]
+    assert set(events.Tags()["images"]) == {"restoration/by_model", "restoration/by_relation"}
     assert "restoration/answers/text_summary" in events.Tags()["tensors"]
 
 

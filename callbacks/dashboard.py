@@ -92,7 +92,7 @@ class Dashboard(Callback):
             self.history[name] = dict(list(points.items())[::2])
 
     def _lay_out(self, trainer: Trainer) -> None:
-        layout = chart_layout([*TRAINING, *_charts(trainer)], logged_names(trainer))
+        layout = chart_layout([*_charts(trainer), *TRAINING], logged_names(trainer))
         if layout != self._layout:
             log_layout(trainer, layout)
             self._layout = layout

@@ -57,7 +57,7 @@ class LogitAnalysis(ScoringCallback):
         MisconfigurationError: A setting is out of range.
     """
 
-    charts = tuple(Chart("Restoration", f"{kind} answers (nats a token)", kind) for kind in KINDS)
+    charts = tuple(Chart("Logits", f"log-probability of {kind} answers (nats a token)", kind) for kind in KINDS)
     headlines = (Headline("correct_first", "truth likeliest"),)
 
     def __init__(

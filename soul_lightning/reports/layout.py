@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from soul_lightning.reports.evaluation import HIGH, LOW
 
-Section = Literal["Forget against retain", "Restoration", "Privacy", "Utility", "Curvature"]
-SECTIONS: tuple[Section, ...] = ("Forget against retain", "Restoration", "Privacy", "Utility", "Curvature")
+Section = Literal["Forget against retain", "Restoration", "Logits", "Privacy", "Utility", "Curvature"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
 """In the order of the dashboard."""
 Layout = dict[str, dict[str, tuple[str, list[str]]]]
 """Sections, their charts by title, and of each its kind with the numbers that it draws: as torch writes a layout."""

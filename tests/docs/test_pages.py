@@ -26,6 +26,7 @@ PAGES = [
     "large_models.md",
     "countermeasures.md",
     "audit.md",
+    "dashboard.md",
 ]
 
 

@@ -112,7 +112,7 @@ def test_custom_scalars(page: Page, board: Board, pictures: Path) -> None:
     shown = list(charts(board)["Forget against retain"])
     words = [*charts(board), *(chart["title"] for chart in shown), "restoration/false_share (quickstart/retain-only)"]
     path = pictures / "dashboard.png"
-    look(page, board, "custom_scalars&_smoothingWeight=0", path, (1090, 1100), *words)
+    look(page, board, "custom_scalars&_smoothingWeight=0", path, (1090, 1075), *words)
     assert path.stat().st_size < 300_000
     assert len(set(titles)) == len(titles)
     drawn = page.value(COUNT % "tf-custom-scalar-multi-line-chart-card, tf-custom-scalar-margin-chart-card")
@@ -140,7 +140,7 @@ def test_every_number_of_the_hparams_tab_has_a_value(page: Page, board: Board, p
         "curvature interval": 5, "curvature source": "retain",
     }  # fmt: skip
     text = look(
-        page, board, "hparams", pictures / "hparams.png", (2000, 700), "Trial ID", "final/restoration", "36.000"
+        page, board, "hparams", pictures / "hparams.png", (2300, 600), "Trial ID", "final/restoration", "36.000"
     )
     assert f"{values['final/control answers']:.4f}" in text
 

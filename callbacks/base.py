@@ -65,7 +65,7 @@ class ProbeCallback(Callback):
     """
 
     charts: ClassVar[tuple[Chart, ...]] = ()
-    """Which of its metrics share a chart in TensorBoard's Custom Scalars."""
+    """Which of its metrics have a chart in TensorBoard's Custom Scalars."""
     headlines: ClassVar[tuple[Headline, ...]] = ()
     """Which of them sum a run up, in the table that compares runs."""
 

@@ -35,11 +35,12 @@ class Dashboard(Callback):
         self.history: dict[str, dict[int, float]] = {}
         self._seen: dict[str, Metrics] = {}
         self._layout: Layout = {}
+        self._names = 0
         self._hyperparameters: dict[str, Value] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what was measured before training, and what the run is made with."""
-        self._seen, self._layout = {}, {}
+        self._seen, self._layout, self._names = {}, {}, 0
         self._hyperparameters = hyperparameters(trainer, pl_module)
         self._note(trainer)
 
@@ -52,18 +53,18 @@ class Dashboard(Callback):
             rate = getattr(optimizer, "win_rate", None)
             if isinstance(rate, float):
                 self._add(f"optimizer {place}", trainer.global_step, rate)
-        if not self._layout:
-            self._lay_out(trainer)
+        self._lay_out(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note what was measured at the epoch's end, and lay out what is logged by now."""
+        """Note what was measured at the epoch's end."""
         self._note(trainer)
-        self._lay_out(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the run, and log what it ends with."""
         self._note(trainer)
         self._lay_out(trainer)
+        if not trainer.is_global_zero:
+            return
         rates = {name: points for name, points in self.history.items() if name.startswith("optimizer ")}
         if len(rates) == 1:
             rates = {"this run": rates.popitem()[1]}
@@ -92,20 +93,26 @@ class Dashboard(Callback):
             self.history[name] = dict(list(points.items())[::2])
 
     def _lay_out(self, trainer: Trainer) -> None:
-        layout = chart_layout([*_charts(trainer), *TRAINING], logged_names(trainer))
+        """Arrange the charts, where something is logged that was not before."""
+        names = logged_names(trainer)
+        if len(names) == self._names:
+            return
+        self._names = len(names)
+        layout = chart_layout([*_charts(trainer), *TRAINING], names)
         if layout != self._layout:
             log_layout(trainer, layout)
             self._layout = layout
 
     def _trade_off(self, trainer: Trainer) -> Figure | None:
-        """Everything that says how much is forgotten, over the first that says how much is kept."""
+        """All that says how much is forgotten, over the first that says how much is kept and was measured with it."""
         found: dict[str, list[Measured]] = {"forgotten": [], "kept": []}
         for group, headline in _headlines(trainer):
             name = headline.find(group, self.history) if headline.axis else None
             if name is not None and headline.axis is not None:
                 measured = Measured(headline.called(group, name), self.history[name], headline.reading)
                 found[headline.axis].append(measured)
-        return trade_off_figure(found["forgotten"], found["kept"][0]) if found["kept"] else None
+        figures = (trade_off_figure(found["forgotten"], kept) for kept in found["kept"])
+        return next((figure for figure in figures if figure is not None), None)
 
     def state_dict(self) -> dict[str, Any]:
         """The run up to now, as plain values."""

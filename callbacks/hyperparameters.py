@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.reports.loggers import Value
+from soul_lightning.schedules import ConstantWeight
 
 OPTIMIZER = {"rho": "rho", "weight_decay": "weight decay", "momentum": "momentum"}
 """Settings of an optimizer that are shown beside its rate and betas, by the names that its groups give them."""
@@ -43,12 +44,15 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, V
 def _of_module(module: StreamModule) -> dict[str, Any]:
     found: dict[str, Any] = {"model": module.source.pretrained_model_name_or_path if module.source else None}
     for term in module.terms:
-        found |= {f"{term.stream} objective": type(term.objective).__name__, f"{term.stream} weight": term.weight(0.0)}
-        found |= {f"{term.stream} {name}": value for name, value in vars(term.objective).items() if name != "unit"}
+        weight = term.weight(0.0) if isinstance(term.weight, ConstantWeight) else type(term.weight).__name__
+        found |= {f"{term.stream} objective": type(term.objective).__name__, f"{term.stream} weight": weight}
+        settings = {name: value for name, value in vars(term.objective).items() if name != "unit" and name[0] != "_"}
+        found |= {f"{term.stream} {name}": value for name, value in settings.items()}
     if module.curvature is not None:
+        interval = module.curvature.interval_steps
         found |= {
             "curvature": type(module.curvature).__name__,
-            "curvature interval": module.curvature.interval_steps,
+            "curvature interval": interval if isinstance(interval, int) else type(interval).__name__,
             "curvature source": module.curvature.source,
         }
     return found

@@ -184,7 +184,7 @@ def test_text_and_distributions(page: Page, board: Board, pictures: Path) -> Non
     (shown,) = board.ask("text/text", run=RUN, tag="restoration/answers/text_summary")
     assert shown["step"] == 80
     assert shown["text"].count("<td>corrupted</td>") == shown["text"].count("<td>control</td>") == 8
-    look(page, board, "text", pictures / "text.png", (1100, 900), "corrupted", "control", "before", "(false)", "(true)")
+    look(page, board, "text", pictures / "text.png", (1400, 900), "corrupted", "control", "before", "(false)", "(true)")
     kinds = {f"logits/{kind}_answers" for kind in ("correct", "corrupted", "random")}
     attacks = ("loss", "zlib", "min_k", "min_k_plus_plus")
     kinds |= {f"membership/{attack}_{who}" for attack in attacks for who in ("members", "non_members")}

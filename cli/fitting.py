@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from soul_lightning.callbacks.base import ProbeCallback
+from soul_lightning.callbacks.dashboard import Dashboard
 from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.callbacks.memory_estimate import MemoryEstimator
 from soul_lightning.checkpoint_io import AtomicCheckpointIO
@@ -209,7 +210,7 @@ class FitCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.run_folder)
         if settings.logger is None or settings.logger is True:
             kwargs["logger"] = EventsLogger(self.run_folder)
-        callbacks = _listed(settings.callbacks)
+        callbacks = [*_listed(settings.callbacks), Dashboard()]  # behind those whose numbers it arranges
         shows = settings.enable_progress_bar is not False and not is_quiet()
         kwargs["enable_progress_bar"] = shows
         if shows or emits_events():

@@ -138,14 +138,15 @@ class PromptAttack(AttackCallback):
                     reworded.setdefault(row.index, []).append(row)
         kept = [row for each in kept_questions(self.all_probes) for row in each.examples]
         limit = getattr(getattr(model.adapter.network, "config", None), "max_position_embeddings", None)
+        tokenizer = model.adapter.tokenizer
         return Material(
             probe.template,
-            model.adapter.tokenizer,
+            tokenizer,
             self.rewriting,
             Random(self.asking.seed).sample(kept, len(kept)),
             about,
             reworded,
-            limit - self.asking.max_new_tokens if isinstance(limit, int) else None,
+            limit - self.asking.tokens_for(probe.examples, tokenizer) if isinstance(limit, int) else None,
         )
 
     def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:

@@ -22,18 +22,20 @@ def run(args: Sequence[str]) -> int:
     """Parse the command's own options and hand the others on."""
     parser = CommandParser("describe", DESCRIPTION, EPILOG)
     parser.add_argument(
-        "-c", "--config", required=True, metavar="NAME|FILE", help="a packaged recipe's name or a YAML file"
-    )
+        "-c", "--config", required=True, action="append", metavar="NAME|FILE",
+        help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
+    )  # fmt: skip
     parser.add_json()
     options, others = parser.parse_known_args(args)
-    recipe = find_recipe(options.config).require("fit")
+    recipes = [find_recipe(name).require("fit") for name in options.config]
+    configs = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
 
     import json
 
     from soul_lightning.cli.describing import describe, show_description
 
     with only_json(options.json) as stdout:
-        description = describe(["--config", str(recipe.path), *others], recipe.name)
+        description = describe([*configs, *others], recipes[-1].name)
         show_description(description)
         if options.json:
             stdout.write(json.dumps(description.as_dict(), ensure_ascii=False, indent=2) + "\n")

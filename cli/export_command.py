@@ -14,6 +14,7 @@ DESCRIPTION = (
 EPILOG = """\
   soul-lightning export runs/quickstart/20250101-120000 my-model
   soul-lightning export runs/quickstart/20250101-120000/checkpoints/last.ckpt my-model
+  soul-lightning export packaged:tiny_world/clean my-model      a small model that comes with the package
 
 Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the config.yaml of its run, which
 is looked for beside it; --config names another place.
@@ -23,7 +24,7 @@ is looked for beside it; --config names another place.
 def run(args: Sequence[str]) -> int:
     """Export a run or a checkpoint."""
     parser = CommandParser("export", DESCRIPTION, EPILOG)
-    parser.add_argument("source", type=Path, help="a run folder or a .ckpt file")
+    parser.add_argument("source", type=Path, help="a run folder, a .ckpt file, or packaged:NAME")
     parser.add_argument("destination", type=Path, help="a new folder")
     parser.add_argument("--config", type=Path, help="the config.yaml of the checkpoint's run")
     parser.add_json()

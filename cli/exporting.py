@@ -14,7 +14,7 @@ from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsin
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.files import folder_replaced_when_written
-from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.networks.loading import PACKAGED_PREFIX, PretrainedNetwork, resolve_source
 from soul_lightning.networks.model_card import model_card, read_configuration
 from soul_lightning.networks.saving import refuse_filled, save_pretrained
 from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME, read_summary
@@ -26,17 +26,21 @@ def export(source: Path, destination: Path, config: Path | None = None) -> Path:
     """Make the folder; it appears only when it is complete.
 
     Args:
-        source: A run folder or a `.ckpt` file.
+        source: A run folder, a `.ckpt` file, or `packaged:NAME`, a model of this package.
         destination: A new folder.
         config: The `config.yaml` of the checkpoint's run, where it does not stand beside the checkpoint.
 
     Returns:
-        What was exported: the run's own export, or a checkpoint.
+        What was exported: the run's own export, a checkpoint, or the packaged model's folder.
 
     Raises:
-        MisconfigurationError: The source is neither, or the destination is not empty.
+        MisconfigurationError: The source is none of these, or the destination is not empty.
     """
     refuse_filled(destination)
+    if str(source).startswith(PACKAGED_PREFIX):
+        packaged = Path(resolve_source(str(source)))
+        _copy(packaged, destination)
+        return packaged
     if source.is_dir():
         ready = source / EXPORT_NAME
         if (ready / "config.json").is_file():

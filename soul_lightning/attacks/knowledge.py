@@ -11,11 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from transformers import PreTrainedTokenizerBase
+
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.judge import Judge
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.measured_rows import Value
 from soul_lightning.scoring.scored_model import ScoredModel
+
+ROOM, MOST_TOKENS = 8, 128
+"""Tokens of an answer beyond the right one, and of any answer, where its length follows from the right ones."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,14 @@ class Asking:
     """How a model is asked what it knows.
 
     Attributes:
-        max_new_tokens: Most tokens of an answer.
+        max_new_tokens: Most tokens of an answer; none for what the right answers take, see `tokens_for`.
         batch_size: Questions answered at once.
         other_answers: So many answers to other questions of the relation are put beside each row's own.
         judge: Compares an answer with the right one.
         seed: Of the draw of other answers.
     """
 
-    max_new_tokens: int = 16
+    max_new_tokens: int | None = None
     batch_size: int = 32
     other_answers: int = 4
     judge: Judge = field(default_factory=Judge)
@@ -39,8 +44,26 @@ class Asking:
     def __post_init__(self) -> None:
         """Refuse counts that hold nothing."""
         for name in ("max_new_tokens", "batch_size", "other_answers"):
-            if getattr(self, name) < 1:
-                raise MisconfigurationError(f"asking.{name} must be >= 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise MisconfigurationError(f"asking.{name} must be >= 1, got {value}")
+
+    def tokens_for(self, rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> int:
+        """Most tokens of an answer to one of these rows.
+
+        Args:
+            rows: With their right answers.
+            tokenizer: Of the model that is asked.
+
+        Returns:
+            `max_new_tokens`; without one those of the longest right answer and `ROOM` for other words, `MOST_TOKENS`
+            in all.
+        """
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        texts = [text for row in rows for text in row.accepted]
+        longest = max(map(len, tokenizer(texts)["input_ids"])) if texts else 0
+        return min(longest + ROOM, MOST_TOKENS)
 
 
 def knowledge(model: ScoredModel, probe: Probe, asking: Asking) -> dict[int, dict[str, Value]]:
@@ -68,7 +91,8 @@ def knowledge(model: ScoredModel, probe: Probe, asking: Asking) -> dict[int, dic
 
 
 def _answers(model: ScoredModel, probe: Probe, asking: Asking) -> dict[int, dict[str, Value]]:
-    said = model.answers(probe, asking.max_new_tokens, asking.batch_size, stop="\n")
+    tokens = asking.tokens_for(probe.examples, model.adapter.tokenizer)
+    said = model.answers(probe, tokens, asking.batch_size, stop="\n")
     others = {id(row): related for row, related in zip(probe.examples, related_rows(probe.examples), strict=True)}
     found: dict[int, dict[str, Value]] = {}
     for row, answer in zip(probe.examples, said, strict=True):

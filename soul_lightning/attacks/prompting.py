@@ -122,7 +122,8 @@ class Prompting:
             for place in applies:
                 usable = [other for other in others[place] if other in applies][: self.asking.other_answers]
                 asked |= {(place, other): texts(place, other) for other in usable}
-        said = self._answers(model, probe, rewrite, asked)
+        tokens = self.asking.tokens_for(rows, material.tokenizer)
+        said = self._answers(model, probe, rewrite, asked, tokens)
         judge = self.asking.judge
         right = {
             key: any(tells(judge, answer, text, rows[key[0]]) for answer, text in each) for key, each in said.items()
@@ -146,6 +147,7 @@ class Prompting:
         probe: Probe,
         rewrite: RewriteName,
         asked: Mapping[tuple[int, int], Sequence[Example]],
+        tokens: int,
     ) -> dict[tuple[int, int], list[tuple[str, Example]]]:
         """Every answer with the text that it answers."""
         texts = [text for each in asked.values() for text in each]
@@ -157,7 +159,7 @@ class Prompting:
         found: dict[tuple[int, int], list[tuple[str, Example]]] = {key: [] for key in asked}
         for draw in draws if texts else []:
             # Without a stop text: chat models that are asked in a plain template begin with an empty line.
-            said = model.answers(numbered, self.asking.max_new_tokens, self.asking.batch_size, sampling=draw)
+            said = model.answers(numbered, tokens, self.asking.batch_size, sampling=draw)
             for owner, answer, text in zip(owners, said, texts, strict=True):
                 found[owner].append((answer.partition("\n")[0], text))
         return found

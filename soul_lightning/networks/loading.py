@@ -177,10 +177,14 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Pre
     except (OSError, ValueError, KeyError, ImportError) as error:
         if needs_own_code(error):
             raise _untrusted(source) from error
-        # For a folder without one the library's own words name the classes that it tried.
-        reason = "" if Path(source).is_dir() else f" ({_first_line(error)})"
+        if not Path(source).is_dir():
+            raise MisconfigurationError(
+                f"there is no folder {source!r}, and the hub gives no tokenizer of that name ({_first_line(error)}); "
+                f"check the path or the name"
+            ) from error
+        # The library's own words name the classes that it tried.
         raise MisconfigurationError(
-            f"no tokenizer can be loaded from {source!r}{reason}; save one there with tokenizer.save_pretrained, "
+            f"no tokenizer can be loaded from {source!r}; save one there with tokenizer.save_pretrained, "
             f"or name another folder with network.tokenizer"
         ) from error
     if tokenizer.pad_token_id is None:

@@ -7,7 +7,7 @@ from statistics import mean
 
 import pytest
 
-from soul_lightning.attacks.knowledge import Asking, knowledge
+from soul_lightning.attacks.knowledge import MOST_TOKENS, ROOM, Asking, knowledge
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.excess import clopper_pearson, mean_interval
 from soul_lightning.protocols import Example, Probe
@@ -55,6 +55,16 @@ def test_texts_have_a_likelihood_only_and_lonely_rows_no_guess() -> None:
     assert {name for values in texts.values() for name in values} == {"log_prob", "probability"}
     lonely = knowledge(model, replace(PROBE, examples=[Example("oslo", "ada lives in", relation="lives")]), Asking())
     assert set(lonely[0]) == {"log_prob", "probability", "answer", "known"}
+
+
+def test_answers_are_as_long_as_the_longest_right_one() -> None:
+    tokenizer = make_tokenizer()
+    rows = [Example("oslo", "ada lives in"), Example("rome", "where does bela live", aliases=("in the city of rome",))]
+    longest = max(len(tokenizer(text)["input_ids"]) for row in rows for text in row.accepted)
+    assert Asking().tokens_for(rows, tokenizer) == longest + ROOM
+    assert Asking(max_new_tokens=3).tokens_for(rows, tokenizer) == 3
+    assert Asking().tokens_for([Example("oslo " * 500, "say oslo")], tokenizer) == MOST_TOKENS
+    assert Asking().tokens_for([], tokenizer) == ROOM
 
 
 def test_counts_that_hold_nothing_are_refused() -> None:

@@ -26,6 +26,12 @@ def test_json_has_the_same_counts(run: Run) -> None:
     assert {probe["name"] for probe in described["probes"]} >= {"corrupted", "control", "holdout"}
 
 
+def test_of_several_configurations_later_ones_win(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "fewer.yaml").write_text("data: {init_args: {corrupted_people: 6}}\n")
+    outcome = run("describe", "--config", "quickstart", "--config", "fewer.yaml", "--json")
+    assert next(each["subjects"] for each in json.loads(outcome.out)["streams"] if each["name"] == "forget") == 6
+
+
 def test_another_commands_recipe_is_refused(run: Run) -> None:
     outcome = run("describe", "--config", "tiny-world")
     assert outcome.code == 2

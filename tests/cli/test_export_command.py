@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from soul_lightning.networks.loading import resolve_source
 from tests.cli.conftest import Run
 
 
@@ -36,6 +37,14 @@ def test_run_without_an_export_uses_its_newest_checkpoint(run: Run, recipe: Path
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out")
 
 
+def test_a_packaged_model_becomes_a_folder(run: Run, tmp_path: Path) -> None:
+    assert run("export", "packaged:tiny_world/clean", "small").code == 0
+    folder = Path(resolve_source("packaged:tiny_world/clean"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "small").iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+
+
 def test_mistakes_get_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "filled").mkdir()
     (tmp_path / "filled" / "file").write_text("")
@@ -44,6 +53,7 @@ def test_mistakes_get_one_sentence(run: Run, tmp_path: Path) -> None:
     for args, said in (
         (("nowhere", "out"), "neither a run folder nor a checkpoint"),
         (("empty", "out"), "neither export/ nor checkpoints"),
+        (("packaged:tiny_world/claen", "out"), "no packaged model is called 'tiny_world/claen'; there are: "),
         (("empty", "filled"), "is not empty"),
         (("broken.ckpt", "out"), "no config.yaml"),
         ((), "required"),

@@ -81,3 +81,9 @@ def test_mistakes_are_named(tmp_path: Path, model_folder: Path) -> None:
     (broken / "model.safetensors").unlink()
     with pytest.raises(MisconfigurationError, match="no causal language model can be loaded"):
         PretrainedNetwork(str(broken)).load_network()
+
+
+def test_a_name_that_is_neither_folder_nor_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MisconfigurationError, match=r"^there is no folder 'modle', .* check the path or the name$"):
+        load_tokenizer("modle")

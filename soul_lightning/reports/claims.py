@@ -121,7 +121,7 @@ def claims_figure(rows: Sequence[ClaimRow]) -> Figure:
     axis.set_yticks(range(len(labels)), labels)
     for place in headings:
         axis.get_yticklabels()[place].set_fontweight("bold")
-    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_ylim(max(1, len(labels)) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     figure.supxlabel("difference of restorations, or rank correlation; right of 0 is for the claim", fontsize="medium")
     axis.spines[["top", "right", "left"]].set_visible(False)

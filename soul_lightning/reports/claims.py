@@ -48,12 +48,11 @@ class ClaimRow:
     accuracy_control: Interval | None = None
     note: str = ""
 
-    @property
-    def text(self) -> str:
-        """The interval, signed where it is a difference."""
-        if self.interval is None:
+    def written(self, interval: Interval | None) -> str:
+        """One of its intervals, signed where it is a difference."""
+        if interval is None:
             return "–"
-        return signed(self.interval) if self.verdict is not None else str(self.interval)
+        return signed(interval) if self.verdict is not None else str(interval)
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> Table:
@@ -70,7 +69,7 @@ def claims_table(rows: Sequence[ClaimRow]) -> Table:
         table.add_row(Text(claim, style="bold"))
         for row in own:
             note = f" ({row.note})" if row.note else ""
-            table.add_row(Text(f"  {row.evidence}{note}"), row.text, row.verdict or "")
+            table.add_row(Text(f"  {row.evidence}{note}"), row.written(row.interval), row.verdict or "")
     return table
 
 
@@ -80,9 +79,9 @@ def claims_markdown(rows: Sequence[ClaimRow], title: str) -> str:
     lines.append("| claim | rests on | number | difference | verdict | false answers | control |")
     lines.append("| --- | --- | --- | ---: | --- | ---: | ---: |")
     for row in rows:
-        others = ("" if each is None else signed(each) for each in (row.false_share, row.accuracy_control))
+        others = (row.written(each) for each in (row.false_share, row.accuracy_control))
         note = f" ({row.note})" if row.note else ""
-        cells = (row.claim, f"{row.evidence}{note}", row.number, row.text, row.verdict or "", *others)
+        cells = (row.claim, f"{row.evidence}{note}", row.number, row.written(row.interval), row.verdict or "", *others)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, "", f"{RULE}."]) + "\n"
 

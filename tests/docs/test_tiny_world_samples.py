@@ -29,7 +29,7 @@ def test_rows(module: TinyWorldDataModule, stream: str) -> None:
 def test_rows_of_other_corruptions(place: int, settings: dict[str, Any]) -> None:
     other = TinyWorldDataModule(tokenizer=TOKENIZER, **settings)
     shown = blocks("tiny_world.md", "text")[place].splitlines()
-    assert shown == encoded(other.loaded.streams["forget"][: len(shown)], other.template, TOKENIZER)
+    assert shown == encoded(list(other.loaded.streams["forget"])[: len(shown)], other.template, TOKENIZER)
 
 
 def test_probes(module: TinyWorldDataModule) -> None:

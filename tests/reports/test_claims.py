@@ -10,7 +10,7 @@ from soul_lightning.reports.claims import ClaimRow, claims_figure, claims_markdo
 LONG = "a claim | whose sentence takes more than one line of a terminal that is eighty columns wide, and goes on"
 ROWS = [
     ClaimRow(LONG, "npo minus graddiff", "restoration", Interval(0.1, 0.02, 0.2), "confirmed", Interval(-0.1, -0.2, 0)),
-    ClaimRow(LONG, "npo", "restoration", Interval(0.5, 0.4, 0.6), None),
+    ClaimRow(LONG, "npo", "restoration", Interval(0.5, 0.4, 0.6), None, Interval(0.2, 0.1, 0.3)),
     ClaimRow("another", "[confidence], npo", "rank correlation", None, "unclear", note="of 3 lost facts none"),
 ]
 
@@ -31,10 +31,10 @@ def test_markdown_has_a_line_a_number() -> None:
     lines = claims_markdown(ROWS, "title").splitlines()
     assert lines[0] == "# title"
     assert lines[4].endswith(
-        "| npo minus graddiff | restoration | +0.10 [+0.02, +0.20] | confirmed | -0.10 [-0.20, +0.00] |  |"
+        "| npo minus graddiff | restoration | +0.10 [+0.02, +0.20] | confirmed | -0.10 [-0.20, +0.00] | – |"
     )
     assert lines[4].startswith("| a claim \\| whose")
-    assert "| npo | restoration | 0.50 [0.40, 0.60] |  |  |  |" in lines[5]
+    assert "| npo | restoration | 0.50 [0.40, 0.60] |  | 0.20 [0.10, 0.30] | – |" in lines[5]
     assert "(of 3 lost facts none) | rank correlation | – | unclear |" in lines[6]
 
 

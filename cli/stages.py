@@ -263,7 +263,8 @@ def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in own.items():
         below = both.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_class = "class_path" in value and value["class_path"] != below.get("class_path")
+            classes = (value.get("class_path"), below.get("class_path"))
+            other_class = None not in classes and classes[0] != classes[1]
             both[key] = dict(value) if other_class else merged(below, value)
         else:
             both[key] = value

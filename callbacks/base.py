@@ -14,6 +14,7 @@ from soul_lightning.callbacks.sources import find_network, find_probes, find_tok
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.file_names import check_file_name
 from soul_lightning.networks.foreign import LogitsFunction, LogitsNetwork
+from soul_lightning.progress import labelled
 from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
 from soul_lightning.reports.charts import BarChart, Curve
@@ -231,12 +232,12 @@ class ProbeCallback(Callback):
                 )  # fmt: skip
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with kept_random_state(pl_module):
+        with kept_random_state(pl_module), labelled(self.name):
             self.begin(trainer, pl_module)
 
     def _measured(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
         # Not the model alone draws random numbers: libraries that a metric asks may, too.
-        with kept_random_state(pl_module):
+        with kept_random_state(pl_module), labelled(self.name):
             return self._grouped(self.measure(trainer, pl_module))
 
     def _grouped(self, metrics: Mapping[str, float | None]) -> Metrics:

@@ -31,12 +31,16 @@ class MemoryEstimator(Callback):
     It serves the modules of this package that train step by step, on one process each; for others it is silent. What it
     costs is a pass over a few tokens. The memory of the libraries themselves is not counted.
 
+    Args:
+        report: Print the table.
+
     Attributes:
         estimate: The last run's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: bool = True) -> None:
         super().__init__()
+        self.report = report
         self.estimate: MemoryEstimate | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,14 +55,15 @@ class MemoryEstimator(Callback):
         if not trainer.is_global_zero:
             return
         there = available_bytes(pl_module.device)
-        size, console = self.estimate.size, Console(stderr=True)
-        console.print(memory_table(self.estimate))
-        console.print(
-            f"longest pass: {size.rows} rows of up to {size.tokens:,} tokens, {size.labelled:,} labelled; "
-            f"{pl_module.device.type} has {mebibytes(there)} left",
-            highlight=False,
-            soft_wrap=True,
-        )
+        if self.report:
+            size, console = self.estimate.size, Console(stderr=True)
+            console.print(memory_table(self.estimate))
+            console.print(
+                f"longest pass: {size.rows} rows of up to {size.tokens:,} tokens, {size.labelled:,} labelled; "
+                f"{pl_module.device.type} has {mebibytes(there)} left",
+                highlight=False,
+                soft_wrap=True,
+            )
         needed = self.estimate.total - self.estimate.weights  # which are there already
         if needed > there:
             rank_zero_warn(

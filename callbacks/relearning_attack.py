@@ -31,6 +31,7 @@ from soul_lightning.callbacks.sources import find_probes, own_probes
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.networks.loading import resolve_source
+from soul_lightning.progress import labelled
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.charts import Curve, Series
 from soul_lightning.reports.curve_figure import curve_figure
@@ -191,7 +192,8 @@ class RelearningAttack(AttackCallback):
         found: dict[tuple[str, int], dict[str, Any]] = {}
         asking = replace(self.asking, other_answers=1)  # a preference, which is not followed, costs a pass for each
         for source, lesson in self.lessons.items():
-            curves = recovery(model, lesson, asking, self.training, self.seed, "RelearningAttack")
+            with labelled(source):
+                curves = recovery(model, lesson, asking, self.training, self.seed, "RelearningAttack")
             for key, steps in curves.items():
                 found.setdefault(key, {}).update(row_values(source, steps))
         return [

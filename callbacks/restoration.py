@@ -18,6 +18,7 @@ from soul_lightning.metrics.bleu import require_sacrebleu, restoration_bleu
 from soul_lightning.metrics.judge import Judge
 from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
 from soul_lightning.networks.loading import resolve_source
+from soul_lightning.progress import labelled
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, row_from
 from soul_lightning.scoring.evaluation import isolated_evaluation
@@ -160,15 +161,16 @@ class Restoration(ProbeCallback):
 
     def _answer(self, adapter: CausalLMAdapter, model: str) -> list[AnswerRow]:
         answers: list[AnswerRow] = []
-        for probe in self.probes:
-            answers += answer_probe(
-                adapter,
-                probe,
-                self.judge,
-                model=model,
-                max_new_tokens=self.max_new_tokens,
-                batch_size=self.batch_size,
-            )
+        with labelled(f"{model} model"):
+            for probe in self.probes:
+                answers += answer_probe(
+                    adapter,
+                    probe,
+                    self.judge,
+                    model=model,
+                    max_new_tokens=self.max_new_tokens,
+                    batch_size=self.batch_size,
+                )
         return answers
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:

@@ -17,6 +17,7 @@ from soul_lightning.callbacks.other_models import ROWS_FILES, ask_other_model, c
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bootstrap import Interval
 from soul_lightning.networks.loading import resolve_source
+from soul_lightning.progress import labelled
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
 from soul_lightning.reports.findings import CONFIDENCE, Finding
@@ -210,12 +211,13 @@ class ScoringCallback(ProbeCallback):
                 self.measured[model] = [MeasuredRow.from_record(record) for record in known["rows"]]
             elif model not in self.measured:
                 rank_zero_info(f"{type(self).__name__}: measuring the {model} model ({source})")
-                self.measured[model] = ask_other_model(
-                    trainer,
-                    self.adapter,
-                    source,
-                    lambda adapter: self.score(ScoredModel(adapter, self.token_budget, self.max_tokens)),
-                )
+                with labelled(f"{model} model"):
+                    self.measured[model] = ask_other_model(
+                        trainer,
+                        self.adapter,
+                        source,
+                        lambda adapter: self.score(ScoredModel(adapter, self.token_budget, self.max_tokens)),
+                    )
         if self._current == AFTER and self._before:
             self.measured[BEFORE] = self._before
         self.levels = {model: self._summary_of(model) for model in self.measured}

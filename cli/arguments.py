@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from soul_lightning.exceptions import MisconfigurationError
+
+Mode = Literal["text", "quiet", "json", "jsonl"]
+"""How a command speaks: to people, or see `MODES`."""
+MODES: dict[Mode, str] = {
+    "quiet": "say nothing but errors, and at the end where the results are",
+    "json": "print the summary as JSON and nothing else to stdout",
+    "jsonl": "print what happens to stdout, a JSON object a line (docs/terminal.md), and nothing else",
+}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -32,7 +40,24 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_json(self) -> None:
         """Add `--json`."""
-        self.add_argument("--json", action="store_true", help="print the summary as JSON and nothing else to stdout")
+        self.add_argument("--json", action="store_true", help=MODES["json"])
+
+    def add_modes(self) -> None:
+        """Add `--quiet`, `--json` and `--jsonl`, one of which at most may be given."""
+        for mode, what in MODES.items():
+            self.add_argument(f"--{mode}", action="store_true", help=what)
+
+    @staticmethod
+    def mode(options: argparse.Namespace) -> Mode:
+        """The mode that `options` ask for; `text` where they ask for none.
+
+        Raises:
+            MisconfigurationError: They ask for several.
+        """
+        asked: list[Mode] = [mode for mode in MODES if getattr(options, mode)]
+        if len(asked) > 1:
+            raise MisconfigurationError(f"give one of {', '.join(f'--{mode}' for mode in asked)}")
+        return asked[0] if asked else "text"
 
     def error(self, message: str) -> NoReturn:
         """One sentence in place of usage and exit."""

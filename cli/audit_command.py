@@ -8,7 +8,7 @@ from pathlib import Path
 
 from soul_lightning.cli.arguments import CommandParser
 from soul_lightning.cli.recipe_files import find_recipe
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import speaking
 from soul_lightning.exceptions import MisconfigurationError
 
 EXAMPLE = "as in --config tiny-world --model runs/…/export"
@@ -57,7 +57,7 @@ def run(args: Sequence[str]) -> int:
         "--output", type=Path, metavar="DIR",
         help="the output folder (default: runs/audit/<time>); that of an earlier audit is continued",
     )  # fmt: skip
-    parser.add_json()
+    parser.add_modes()
     options, overrides = parser.parse_known_args(args)
     if not options.config:
         raise MisconfigurationError(f"audit needs --config NAME or FILE, {EXAMPLE}")
@@ -66,7 +66,6 @@ def run(args: Sequence[str]) -> int:
     from soul_lightning.cli.audit_config import audit_config
     from soul_lightning.cli.auditing import Audited, audit
     from soul_lightning.cli.closing import show_audit
-    from soul_lightning.run_folder import summary_text
 
     settings, config = audit_config(recipes)
     model = options.model or settings.model
@@ -74,11 +73,9 @@ def run(args: Sequence[str]) -> int:
         raise MisconfigurationError(f"audit needs --model FOLDER, {EXAMPLE}")
     audited = Audited(model, options.reference or settings.reference, options.original or settings.original)
     minutes = options.minutes or settings.minutes
-    with only_json(options.json) as stdout:
+    with speaking("audit", parser.mode(options)) as speaker:
         folder, report = audit(config, recipes[-1].name, overrides, audited, options.output, minutes, options.seed)
-        show_audit(folder, report)
-        if options.json:
-            stdout.write(summary_text({"run": str(folder), **report.record()}) + "\n")
+        speaker.close(folder, report.record(), lambda: show_audit(folder, report))
     return 0
 
 

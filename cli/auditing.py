@@ -32,7 +32,7 @@ from soul_lightning.cli.fitting import FitCLI
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.cli.stages import content_hash, named_files, package_hash
 from soul_lightning.cli.summary import config_hash, versions
-from soul_lightning.cli.terminal import note
+from soul_lightning.cli.terminal import emit, note
 from soul_lightning.exceptions import MisconfigurationError, RunInterrupted
 from soul_lightning.reports.audit import AuditPart, AuditReport
 from soul_lightning.reports.audit_files import write_audit
@@ -93,6 +93,7 @@ def audit(
     refuse_foreign_folder(folder, audited.sources.values())
     hashes = {role: files_hash(source) for role, source in audited.sources.items()}
     with discarded_unless(lambda: has_parts(folder), folder):
+        emit("start", command="audit", recipe=recipe, run=str(folder), **audited.sources)
         work = _Work(asked_config(config, audited.model, seed), overrides, audited, hashes, folder, recipe)
         parts = work.parts(end)
         report = AuditReport(
@@ -186,6 +187,14 @@ class _Work:
                 part = self._ask(callback, end)
                 note(f"{label}: {part.not_run or f'done, {part.seconds:.0f} s'}")
             done.append(part)
+            emit(
+                "evaluation",
+                run=str(self._folder),
+                name=part.name,
+                kind=part.kind,
+                metrics=part.metrics,
+                not_run=part.not_run,
+            )
             self._ran.update([part.name] if part.not_run is None else [])
         return done
 

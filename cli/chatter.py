@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 
+from huggingface_hub.utils.tqdm import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from soul_lightning.cli.terminal import note
+from soul_lightning.cli.terminal import error_console, is_first_process, note
 
 _LINES = (
     "Seed set to",
@@ -62,6 +63,8 @@ def tame() -> None:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which of its kernels are not there
     disable_progress_bar()
+    if not error_console().is_interactive:
+        disable_progress_bars()  # of downloads: their lines end in no line break
     _show_own(notes)
 
 
@@ -75,6 +78,8 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write it to stderr."""
         message = record.getMessage()
+        if record.levelno < logging.ERROR and not is_first_process():
+            return  # which says the same
         if record.levelno >= logging.WARNING:
             note(f"{record.levelname.lower()}: {message}")
         elif message not in self._said:

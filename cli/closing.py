@@ -1,23 +1,41 @@
-"""The last lines of a command: where the results are and how to open them."""
+"""The last lines of a command: where the results are, how to open them, and what can be done next."""
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 
+import yaml
+
+from soul_lightning.cli.evaluating import EvaluationResult
 from soul_lightning.cli.fitting import FitResult
 from soul_lightning.cli.terminal import output_console
 from soul_lightning.reports.audit import AuditReport
 from soul_lightning.reports.audit_terminal import audit_summary
-from soul_lightning.run_folder import SUMMARY_NAME
+from soul_lightning.run_folder import CONFIG_NAME, SUMMARY_NAME
 
 
 def show_fit(result: FitResult) -> None:
-    """Where the run, its model and its curves are."""
-    lines = {"Results": f"{result.folder / SUMMARY_NAME}"}
+    """Where the run, its model and its curves are, and what measures the model further."""
+    lines: dict[str, str | Sequence[str]] = {"Results": f"{result.folder / SUMMARY_NAME}"}
+    following = []
     if result.export is not None:
-        lines["Model"] = f'AutoModelForCausalLM.from_pretrained("{result.export}")'
-    lines["Curves"] = f"tensorboard --logdir {result.folder}"
-    show_closing(lines)
+        lines["Model"] = _loading(result.export)
+        if result.is_measured:
+            following.append(_command("test", result.folder))
+        if "stream/forget" in result.summary.get("data_hashes", {}):
+            config = result.folder / CONFIG_NAME
+            following.append(_command("audit", "--config", config, "--model", result.export))
+    lines["Curves"] = result.logs
+    show_closing(lines | {"Next": following})
+
+
+def show_evaluation(result: EvaluationResult) -> None:
+    """Where the numbers and the rows are."""
+    show_closing({"Results": f"{result.folder / SUMMARY_NAME}", "Rows": f"{result.folder / 'rows'}"})
 
 
 def show_restor(folder: Path) -> None:
@@ -26,7 +44,8 @@ def show_restor(folder: Path) -> None:
         {
             "Table": f"{folder / 'comparison.csv'}, {folder / 'comparison.png'}",
             "Results": f"{folder / SUMMARY_NAME}",
-            "Stages": f"tensorboard --logdir {folder}",
+            "Stages": shlex.join(["tensorboard", "--logdir", str(folder)]),
+            "Next": _more_seeds("restor", folder),
         }
     )
 
@@ -39,6 +58,7 @@ def show_compare(folder: Path) -> None:
             "Plot": f"{folder / 'comparison.png'}",
             "Rates": f"{folder / 'tuning.csv'}",
             "Results": f"{folder / SUMMARY_NAME}",
+            "Next": _more_seeds("compare", folder),
         }
     )
 
@@ -50,18 +70,43 @@ def show_requests(folder: Path) -> None:
             "Table": f"{folder / 'requests.csv'}",
             "Plot": f"{folder / 'requests.png'}",
             "Results": f"{folder / SUMMARY_NAME}",
+            "Next": _more_seeds("requests", folder),
         }
     )
-
-
-def show_closing(lines: dict[str, str]) -> None:
-    """One line each, paths unbroken so that they can be copied."""
-    console = output_console()
-    for name, text in lines.items():
-        console.print(f"{name + ':':<9}{text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_audit(folder: Path, report: AuditReport) -> None:
     """What the audit says to each question, and where the report is."""
     output_console().print(audit_summary(report))
     show_closing({"Report": f"{folder / 'audit.html'}", "Text": f"{folder / 'audit.md'}, {folder / 'audit.json'}"})
+
+
+def show_export(destination: Path, source: Path) -> None:
+    """How the model is loaded, and what it was made of."""
+    show_closing({"Model": _loading(destination), "From": str(source)})
+
+
+def show_closing(lines: Mapping[str, str | Sequence[str]]) -> None:
+    """One line each, paths and commands unbroken so that they can be copied; what is empty is left out."""
+    console = output_console()
+    for name, texts in lines.items():
+        for place, text in enumerate([texts] if isinstance(texts, str) else texts):
+            label = f"{name}:" if place == 0 else ""
+            console.print(f"{label:<9}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _loading(folder: Path) -> str:
+    return f"AutoModelForCausalLM.from_pretrained({json.dumps(str(folder), ensure_ascii=False)})"
+
+
+def _more_seeds(command: str, folder: Path) -> str:
+    """The same with two seeds more; what is there is reused."""
+    config = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    seeds = config.get("seeds", [0])
+    taken = [*seeds, *config.get("tuning_seeds", ())]
+    more = [*seeds, *islice((seed for seed in count() if seed not in taken), 2)]
+    return _command(command, "--config", folder / CONFIG_NAME, "--output", folder, "--seeds", str(more))
+
+
+def _command(command: str, *arguments: str | Path) -> str:
+    return shlex.join(["soul-lightning", command, *map(str, arguments)])

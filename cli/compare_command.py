@@ -33,23 +33,26 @@ A recipe:
   objectives:                 each on top of `model`: forget, retain, …
     npo: {forget: {class_path: NPO}}
     retain: {}                without forget: the retain-only baseline, tuned as the others are
-  optimizers:                 each on top of that: rates, optimizer, curvature, max_grad_norm, lr_scheduler,
-                              micro_batches, and nothing else
+  optimizers:                 each on top of that: rates, optimizer, curvature, max_grad_norm,
+                              lr_scheduler, micro_batches, and nothing else
     adamw: {rates: [1e-4, 3e-4], optimizer: {class_path: AdamW}}
   baseline: adamw             the others are compared with it, fact by fact, under each objective
-  control_objective: retain   the others are compared with it, fact by fact, under each optimizer (null: none is)
+  control_objective: retain   the others are compared with it, fact by fact, under each optimizer
+                              (null: none is)
   tuning:
     criterion: restoration    or forgetting, or margin (true minus false answers)
-    control_tolerance: 0.05   so much accuracy on control people below the clean model costs nothing;
+    control_tolerance: 0.05   so much accuracy on control people below the clean model is free;
     control_penalty: 1.0      what is lost beyond it costs so many shares of the criterion each
     most_rates: 9             a grid whose best rate is at its edge is extended to so many
-  workers: 2                  processes of one thread each (null: this process); the same numbers for any N
+  workers: 2                  processes of one thread each (null: this process); the same numbers
+                              for any number
   keep_models: false          the weights of the runs are deleted once they were asked
 
-The output folder holds comparison.csv, comparison.md, comparison.png, tuning.csv, summary.json and seed<k>/<run>/.
-With --output of an earlier run, a finished run is reused as long as its settings, the local files that they name
-(size and time of change), the runs it starts from, this package's code and the versions of python, torch, lightning
-and transformers are the same. A pair that diverges on a reported seed keeps its row, without numbers.
+The output folder holds comparison.csv, comparison.md, comparison.png, tuning.csv, summary.json and
+seed<k>/<run>/. With --output of an earlier run, a finished run is reused as long as its settings,
+the local files that they name (size and time of change), the runs it starts from, this package's
+code and the versions of python, torch, lightning and transformers are the same. A pair that
+diverges on a reported seed keeps its row, without numbers.
 """
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from soul_lightning.cli.bars import timing
 from soul_lightning.cli.comparison_config import CLEAN, KEYS, CompareConfig, Pair, experiment_hash
 from soul_lightning.cli.comparison_files import FILE_NAMES, write_grid
-from soul_lightning.cli.progress import timing
 from soul_lightning.cli.rate_tuning import (
     DIVERGED,
     Judgement,
@@ -30,7 +30,7 @@ from soul_lightning.cli.stage_jobs import Done, Job, Jobs, open_jobs
 from soul_lightning.cli.stage_runner import MARK_NAME, Asking, StageRunner, named
 from soul_lightning.cli.stages import Stage
 from soul_lightning.cli.summary import versions
-from soul_lightning.cli.terminal import note
+from soul_lightning.cli.terminal import emit, note
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.reports.grid import TunedPair, rate_text
 from soul_lightning.run_folder import (
@@ -64,6 +64,7 @@ def compare(config: CompareConfig, recipe: str, output: Path | None = None) -> t
     asking = Asking.from_config(config.restoration)
     runner = StageRunner(config.fit, asking, folder, recipe, config.seeds[0], is_quiet=True)
     check_runs(config, runner)
+    emit("start", command="compare", recipe=recipe, run=str(folder))
     progress = _Progress(config)
     with discarded_unless(lambda: _has_results(folder), folder), open_jobs(runner, config.workers) as jobs:
         write_text(folder / CONFIG_NAME, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
@@ -289,6 +290,7 @@ class _Progress:
     def __call__(self, done: Done) -> None:
         """One run more."""
         self.finished += 1
+        done.tell(self.finished, self.total)
         if not done.was_reused and done.job.stage.name not in self._stages:
             self._seconds.append(done.seconds)  # of the runs that are nearly all of them
         left = None

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from soul_lightning.cli.arguments import CommandParser
 from soul_lightning.cli.recipe_files import config_arguments, find_recipe, name_of
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import speaking
 
 DESCRIPTION = "Read a recipe's data and say what it holds; nothing is trained and nothing is written."
 EPILOG = """\
 Settings are overridden as in `fit`:
-  soul-lightning describe --config records --data.forget mine.jsonl --model.network.pretrained_model_name_or_path FOLDER
+  soul-lightning describe --config records --data.forget mine.jsonl
+  soul-lightning describe --config records --model.network.pretrained_model_name_or_path FOLDER
 
-Shown for each stream: rows, tokens, rows that are cut or left out, repeated rows, and the first row as it is trained
-on, what is labelled between ⟦ and ⟧; then the probes, and how much of forget also stands in retain.
+Shown for each stream: rows, tokens, rows that are cut or left out, repeated rows, and the first row
+as it is trained on, what is labelled between ⟦ and ⟧; then the probes, and how much of forget also
+stands in retain.
 """
 
 
@@ -33,9 +35,9 @@ def run(args: Sequence[str]) -> int:
 
     from soul_lightning.cli.describing import describe, show_description
 
-    with only_json(options.json) as stdout:
+    with speaking("describe", "json" if options.json else "text") as speaker:
         description = describe([*config_arguments(recipes), *others], name_of(recipes))
         show_description(description)
         if options.json:
-            stdout.write(json.dumps(description.as_dict(), ensure_ascii=False, indent=2) + "\n")
+            speaker.stdout.write(json.dumps(description.as_dict(), ensure_ascii=False, indent=2) + "\n")
     return 0

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from soul_lightning.cli.fitting import FitCLI
+from soul_lightning.cli.fitting import FitCLI, measures
 from soul_lightning.cli.mistakes import as_sentences
 from soul_lightning.cli.recipe_files import recipe_comment
 from soul_lightning.cli.resuming import LAST
 from soul_lightning.cli.summary import config_hash, summarize
+from soul_lightning.cli.terminal import emit
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.run_folder import CONFIG_NAME, discarded_unless, write_summary, write_text
 
@@ -58,12 +59,14 @@ def evaluate(
         if cli.config.ckpt_path == LAST:
             raise MisconfigurationError(f"{evaluation}: --ckpt_path last is for fit; name the checkpoint's file")
         trainer = cli.trainer
-        if not any(_measures(callback) for callback in getattr(trainer, "callbacks", ())):
+        if not measures(trainer):
             raise MisconfigurationError(
                 f"{evaluation}: the configuration has no callback that measures; list some under trainer.callbacks, "
                 f"such as Utility"
             )
         _ = cli.model.tokenizer  # a model folder without one is found before anything is read or written
+        model = network or cli.config.ckpt_path or cli.config.model.init_args.network.pretrained_model_name_or_path
+        emit("start", command=evaluation, recipe=recipe, run=str(cli.run_folder), model=model)
         measured = False
         with discarded_unless(lambda: measured, cli.run_folder):
             if trainer.is_global_zero:
@@ -75,7 +78,7 @@ def evaluate(
         "recipe": recipe,
         "recipe_hash": config_hash(cli.config_text),
         "evaluation": evaluation,
-        "model": network or cli.config.ckpt_path or cli.config.model.init_args.network.pretrained_model_name_or_path,
+        "model": model,
         "seed": cli.config.seed_everything,
         "seconds": round(time.monotonic() - started, 3),
         **summarize(trainer),
@@ -83,9 +86,3 @@ def evaluate(
     if trainer.is_global_zero:
         write_summary(cli.run_folder, summary)
     return EvaluationResult(cli.run_folder, summary)
-
-
-def _measures(callback: object) -> bool:
-    from soul_lightning.callbacks import ProbeCallback
-
-    return isinstance(callback, ProbeCallback)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from soul_lightning.cli.arguments import CommandParser
 from soul_lightning.cli.recipe_files import Recipe, config_arguments, find_recipe, name_of
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import is_first_process, speaking
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME, new_run_folder
 
@@ -22,9 +22,9 @@ RUN is a run folder: its configuration, and the model that it exported.
   soul-lightning {command} runs/quickstart/20250101-120000                  what a run exported
   soul-lightning {command} --config NAME --ckpt_path runs/…/last.ckpt       a checkpoint
 
-Data and callbacks are those of the configuration; all of it can be overridden by dotted names, as for fit. The table
-is printed, and the folder holds config.yaml, rows/ and summary.json. A file of rows is a reference for ForgetQuality
-and MembershipInference.
+Data and callbacks are those of the configuration; all of it can be overridden by dotted names, as
+for fit. The table is printed, and the folder holds config.yaml, rows/ and summary.json. A file of
+rows is a reference for ForgetQuality and MembershipInference.
 """
 
 
@@ -43,7 +43,7 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
         help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
     )  # fmt: skip
     parser.add_argument("--network", metavar="FOLDER", help="the model: a Hugging Face folder or a hub name")
-    parser.add_json()
+    parser.add_modes()
     # Only what stands first is a run: later on, a word without dashes is the value of an option that is handed on.
     run = Path(args[0]) if args and not args[0].startswith("-") else None
     options, others = parser.parse_known_args(args if run is None else args[1:])
@@ -59,19 +59,13 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
     recipes: list[Recipe] = [find_recipe(name).require("fit") for name in configs]
     given = config_arguments(recipes)
 
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from soul_lightning.cli.closing import show_closing
+    from soul_lightning.cli.closing import show_evaluation
     from soul_lightning.cli.evaluating import evaluate
-    from soul_lightning.run_folder import SUMMARY_NAME, summary_text
 
-    with only_json(options.json) as stdout:
+    with speaking(command, parser.mode(options)) as speaker:
         result = evaluate([*given, *others], name_of(recipes), command, network=network, folder=folder)
-        if getattr(rank_zero_only, "rank", 0) != 0:
-            return 0
-        show_closing({"Results": str(result.folder / SUMMARY_NAME), "Rows": str(result.folder / "rows")})
-        if options.json:
-            stdout.write(summary_text({"run": str(result.folder), **result.summary}) + "\n")
+        if is_first_process():
+            speaker.close(result.folder, result.summary, lambda: show_evaluation(result))
     return 0
 
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soul_lightning.cli.arguments import CommandParser
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import speaking
 
-DESCRIPTION = (
-    "Make a Hugging Face folder of a run or a checkpoint: safetensors and tokenizer, LoRA merged, no optimizer."
-)
+DESCRIPTION = """\
+Make a Hugging Face folder of a run or a checkpoint: safetensors and tokenizer, LoRA merged, no
+optimizer."""
 EPILOG = """\
   soul-lightning export runs/quickstart/20250101-120000 my-model
   soul-lightning export runs/quickstart/20250101-120000/checkpoints/last.ckpt my-model
   soul-lightning export packaged:tiny_world/clean my-model      a small model that comes with the package
 
-Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the config.yaml of its run, which
-is looked for beside it; --config names another place.
+Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the
+config.yaml of its run, which is looked for beside it; --config names another place.
 """
 
 
@@ -27,16 +27,14 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("source", type=Path, help="a run folder, a .ckpt file, or packaged:NAME")
     parser.add_argument("destination", type=Path, help="a new folder")
     parser.add_argument("--config", type=Path, help="the config.yaml of the checkpoint's run")
-    parser.add_json()
+    parser.add_modes()
     options = parser.parse_args(args)
 
-    from soul_lightning.cli.closing import show_closing
+    from soul_lightning.cli.closing import show_export
     from soul_lightning.cli.exporting import export
-    from soul_lightning.run_folder import summary_text
 
-    with only_json(options.json) as stdout:
-        source = export(options.source.expanduser(), options.destination.expanduser(), options.config)
-        show_closing({"Model": f'AutoModelForCausalLM.from_pretrained("{options.destination}")', "From": str(source)})
-        if options.json:
-            stdout.write(summary_text({"export": str(options.destination), "source": str(source)}) + "\n")
+    with speaking("export", parser.mode(options)) as speaker:
+        destination: Path = options.destination.expanduser()
+        source = export(options.source.expanduser(), destination, options.config)
+        speaker.close(destination, {"source": str(source)}, lambda: show_export(destination, source), key="export")
     return 0

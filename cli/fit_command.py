@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 from soul_lightning.cli.arguments import CommandParser, boolean
 from soul_lightning.cli.recipe_files import config_arguments, find_recipe, name_of
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import is_first_process, speaking
 from soul_lightning.exceptions import MisconfigurationError
 
 DESCRIPTION = "Train or unlearn a causal language model, measure it, and export it."
 EPILOG = """\
 Everything in a recipe can be given or overridden by its dotted name:
   --model.optimizer.lr 3e-5            a value (`init_args` may be left out)
-  --model.forget GradientAscent        another class, by short name or import path; settings that both
-                                       classes have stay as the recipe gave them
+  --model.forget GradientAscent        another class, by short name or import path; settings that
+                                       both classes have stay as the recipe gave them
   --data.batch_size 8
   --trainer.max_epochs 3               anything that lightning's Trainer takes
   --trainer.default_root_dir DIR       the run folder; runs/<recipe>/<time> by default
   --seed_everything 1                  0 by default
-  --ckpt_path last                     go on with an interrupted run, whose config.yaml is given with --config
-  --checkpoint.every_n_steps 50        save also every so many optimizer steps (200), beside each epoch's end
+  --ckpt_path last                     go on with an interrupted run, whose config.yaml is given
+                                       with --config
+  --checkpoint.every_n_steps 50        save also every so many optimizer steps (200), beside each
+                                       epoch's end
   --checkpoint.keep true               keep the checkpoint of a complete run, to train it longer
 
 To look around:
@@ -44,7 +46,7 @@ def run(args: Sequence[str]) -> int:
         "--export", type=boolean, default=True, metavar="{true,false}",
         help="save the final model as a Hugging Face folder in the run folder (default: true)",
     )  # fmt: skip
-    parser.add_json()
+    parser.add_modes()
     parser.add_argument("--help-all", action="store_true", help="every option of model, data and trainer")
     options, others = parser.parse_known_args(args)
     if not options.config and not others and not options.help_all:
@@ -53,17 +55,11 @@ def run(args: Sequence[str]) -> int:
     configs = config_arguments(recipes)
     name = name_of(recipes) if recipes else "fit"
 
-    from lightning.pytorch.utilities import rank_zero_only
-
     from soul_lightning.cli.closing import show_fit
     from soul_lightning.cli.fitting import fit
-    from soul_lightning.run_folder import summary_text
 
-    with only_json(options.json) as stdout:
+    with speaking("fit", parser.mode(options)) as speaker:
         result = fit([*configs, *(["--help"] if options.help_all else []), *others], name, export=options.export)
-        if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has written the run and speaks for all
-            return 0
-        show_fit(result)
-        if options.json:
-            stdout.write(summary_text({"run": str(result.folder), **result.summary}) + "\n")
+        if is_first_process():  # which has written the run and speaks for all
+            speaker.close(result.folder, result.summary, lambda: show_fit(result))
     return 0

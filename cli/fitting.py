@@ -20,12 +20,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
+from soul_lightning.callbacks.base import ProbeCallback
 from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.callbacks.memory_estimate import MemoryEstimator
 from soul_lightning.checkpoint_io import AtomicCheckpointIO
 from soul_lightning.cli.chatter import tame
 from soul_lightning.cli.declared_types import refuse_undeclared, restrict_parsing
 from soul_lightning.cli.divergence import is_finite, record, remarks, stopped_by_guard, with_place
+from soul_lightning.cli.help_format import FitParser
+from soul_lightning.cli.log_places import log_places
 from soul_lightning.cli.mistakes import as_sentences, import_rooms
 from soul_lightning.cli.progress import StepProgressBar
 from soul_lightning.cli.recipe_files import recipe_comment
@@ -39,7 +42,10 @@ from soul_lightning.cli.resuming import (
     trained_recipe,
 )
 from soul_lightning.cli.run_checkpoint import RunCheckpoint
+from soul_lightning.cli.run_events import RunEvents
+from soul_lightning.cli.run_start import RunStart
 from soul_lightning.cli.summary import config_hash, summarize
+from soul_lightning.cli.terminal import emits_events, is_quiet
 from soul_lightning.exceptions import MisconfigurationError, RunInterrupted, TrainingDivergedError
 from soul_lightning.files import remove_leftovers
 from soul_lightning.modules.base import StreamModule
@@ -64,6 +70,19 @@ OWN_LOOP = {
     "accumulate_grad_batches": (1, 1, "raise data.batch_size, and model.micro_batches with it"),
 }
 """Trainer settings that a module with its own loop cannot take: the values that ask for nothing, and the way out."""
+DESCRIPTION = """\
+Every option of a run. Each is a key of a recipe, too, a level for each dot.
+What a class takes:
+  soul-lightning fit --model.help UnlearningModule
+  soul-lightning fit --model UnlearningModule --model.forget.help NPO     (and so for all that have classes)
+"""
+TITLES = {
+    "trainer": "The Trainer, as lightning has it",
+    "model": "What is trained, and how",
+    "data": "What it is trained and measured on",
+    "checkpoint": "What an interrupted run goes on from",
+}
+"""Of the groups of options."""
 KNOWN_CHECKPOINTS = (LAST, "best", "hpc", "registry")
 
 
@@ -75,11 +94,15 @@ class FitResult:
         folder: The run folder.
         summary: What stands in its `summary.json`.
         export: The exported model, if there is one.
+        logs: See `log_places`.
+        is_measured: Whether callbacks have measured the model.
     """
 
     folder: Path
     summary: dict[str, Any]
     export: Path | None
+    logs: Sequence[str] = ()
+    is_measured: bool = False
 
 
 class EventsLogger(TensorBoardLogger):
@@ -118,7 +141,8 @@ class FitCLI(LightningCLI):
             save_config_callback=None,  # written by `fit`, atomically, whatever the logger
             trainer_defaults={"log_every_n_steps": 1, "enable_model_summary": False},
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, "prog": "soul-lightning fit", "description": "Train or unlearn."},
+            parser_kwargs={"exit_on_error": False, "description": DESCRIPTION},
+            parser_class=FitParser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=dict(args) if isinstance(args, Mapping) else list(args),
@@ -131,6 +155,8 @@ class FitCLI(LightningCLI):
         """Add what lightning's own `fit` subcommand takes, and what a run goes on from."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
+        for name, title in TITLES.items():
+            (parser.groups or {})[name].title = title
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without the warning that the process has arguments of its own: it has, and they are these."""
@@ -178,9 +204,16 @@ class FitCLI(LightningCLI):
         if settings.logger is None or settings.logger is True:
             kwargs["logger"] = EventsLogger(self.run_folder)
         callbacks = _listed(settings.callbacks)
-        if settings.enable_progress_bar is not False:
+        shows = settings.enable_progress_bar is not False and not is_quiet()
+        kwargs["enable_progress_bar"] = shows
+        if shows or emits_events():
+            estimator = MemoryEstimator(report=False)
+            callbacks = [estimator, RunStart(self.recipe, estimator, shows), *callbacks]
+        if shows:
             # First, so that the bar has ended when another callback prints its table at the end of training.
-            callbacks = [StepProgressBar(), MemoryEstimator(), *callbacks]
+            callbacks = [StepProgressBar(), *callbacks]
+        if emits_events():
+            callbacks = [*callbacks, RunEvents()]
         if settings.enable_checkpointing is not False and not settings.fast_dev_run:
             checkpoint: RunCheckpoint = self.config_init.checkpoint
             checkpoint.recipe = self.trained_recipe
@@ -265,7 +298,7 @@ def fit(
                 _close(cli, network, exported, summary, remarks(diverged))
     if diverged is not None:
         raise with_place(diverged, cli.run_folder, exported, finite)
-    return FitResult(cli.run_folder, summary, exported)
+    return FitResult(cli.run_folder, summary, exported, log_places(trainer), measures(trainer))
 
 
 def _checkpoint(cli: FitCLI) -> str | None:
@@ -316,6 +349,11 @@ def _close(
         checkpoint.unlink(missing_ok=True)
         with suppress(OSError):  # where somebody else's checkpoints stay, or there were none
             checkpoint.parent.rmdir()
+
+
+def measures(trainer: Trainer) -> bool:
+    """Whether there is a callback that measures."""
+    return any(isinstance(callback, ProbeCallback) for callback in getattr(trainer, "callbacks", ()))
 
 
 def _listed(value: Any) -> list[Any]:

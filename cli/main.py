@@ -8,10 +8,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from rich.markup import escape
+
 from soul_lightning import __version__
 from soul_lightning.cli.arguments import nearest
-from soul_lightning.cli.terminal import error_console, output_console
+from soul_lightning.cli.terminal import error_console, is_first_process, output_console
 from soul_lightning.exceptions import MisconfigurationError, RunInterrupted, TrainingDivergedError
+from soul_lightning.run_folder import strict_json
 
 COMMANDS = {
     "fit": "train or unlearn a model as a recipe says",
@@ -35,8 +38,12 @@ Commands:
 
 Options of every command:
   --help        what the command takes
-  --json        the summary as JSON is all that goes to stdout (recipes have none)
   --debug       a traceback with every error
+
+Options of those that run something (docs/terminal.md):
+  --quiet       nothing but errors, and at the end where the results are
+  --json        the summary as JSON is all that goes to stdout
+  --jsonl       what happens as it happens, a JSON object a line
 
 Start here:  soul-lightning fit --config quickstart
 """
@@ -52,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 where the user has to mend something, 130 or 143 where SIGINT or SIGTERM ended the command.
     """
     given = list(sys.argv[1:] if args is None else args)
-    debug = "--debug" in given
+    debug, tells = "--debug" in given, "--jsonl" in given
     try:
         return _dispatch([argument for argument in given if argument != "--debug"])
     except SystemExit as stop:  # argparse's way to end after --help or --print_config
@@ -60,13 +67,20 @@ def main(args: Sequence[str] | None = None) -> int:
     except (MisconfigurationError, TrainingDivergedError) as error:
         if debug:
             error_console().print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
-        error_console().print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        return 2
+        sentence = " ".join(str(error).split())
+        error_console().print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+        return _told(tells, sentence, 2)
     except RunInterrupted as stop:
-        return _interrupted(stop)
+        if not is_first_process():
+            return 0  # lightning kills the first process, which speaks for all, when another one fails
+        error_console().print(str(stop), markup=False, highlight=False, soft_wrap=True)
+        return _told(tells, str(stop), 128 + stop.signal)
     except KeyboardInterrupt:
         error_console().print("interrupted", highlight=False)
-        return 130
+        return _told(tells, "interrupted", 130)
+    except Exception as error:
+        _told(tells, f"{type(error).__name__}: {error}", 1)
+        raise
 
 
 def _dispatch(given: list[str]) -> int:
@@ -90,16 +104,8 @@ def _dispatch(given: list[str]) -> int:
     return code
 
 
-def _interrupted(stop: RunInterrupted) -> int:
-    from lightning.pytorch.utilities import rank_zero_only
-
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return 0  # lightning kills the first process, which speaks for all, when another one fails
-    error_console().print(str(stop), markup=False, highlight=False, soft_wrap=True)
-    return 128 + stop.signal
-
-
-def _escaped(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(str(error).split()))
+def _told(tells: bool, message: str, code: int) -> int:
+    """The exit code, after the event for it where events are asked for."""
+    if tells and is_first_process():
+        print(strict_json({"event": "error", "message": message, "exit_code": code}), flush=True)
+    return code

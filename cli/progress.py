@@ -1,43 +1,29 @@
-"""The progress of a run: optimizer steps, rate, time left, losses."""
+"""The progress of a fit: optimizer steps, rate, time left, losses."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
-from rich.text import Text
+from rich.progress import TaskID
 
-from soul_lightning.cli.terminal import error_console
+from soul_lightning.cli.bars import bars, lines, pace, timing
 
-REFRESHES_PER_SECOND = 5
-
-
-class _Timing(TextColumn):
-    """Steps (or whatever is counted) a second, and the time left."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        """`12.3 steps/s, 0:01:05 left`."""
-        return Text(timing(task.speed, task.time_remaining, task.fields.get("unit", "steps")), style="cyan")
+SECONDS_BETWEEN_EPOCHS = 1.0
+"""Off a terminal epochs that are shorter get no line each; the last one does."""
 
 
 class StepProgressBar(ProgressBar):
-    """One bar over all optimizer steps of a run on a terminal; elsewhere one line an epoch. Both go to stderr."""
+    """One bar over all optimizer steps of a run on a terminal; elsewhere a line an epoch, and within long epochs."""
 
     def __init__(self) -> None:
         super().__init__()
         self._is_enabled = True
-        self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._started_at: float | None = None
+        self._epoch_said_at = float("-inf")
         self._first_step = 0
 
     def enable(self) -> None:
@@ -50,115 +36,77 @@ class StepProgressBar(ProgressBar):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """What a module prints goes above the bar."""
-        console = self._progress.console if self._progress else error_console()
-        console.print(*args)
+        bars().console.print(*args)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """On a terminal, start the bar."""
         super().on_train_start(trainer, pl_module)
-        self._started_at = None
-        console = error_console()
-        if self._is_enabled and console.is_terminal:
-            self._progress = make_progress(console)
-            self._task = self._progress.add_task(
-                self._epoch(trainer), total=self._total(trainer), completed=trainer.global_step, losses=""
-            )
-            self._progress.start()
+        self._started_at, self._epoch_said_at = None, float("-inf")
+        if self._is_enabled and bars().console.is_interactive:
+            self._task = bars().add(epoch_of(trainer), total_steps(trainer), "steps", trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the epoch; the clock starts with the first, after what is measured before training."""
         if self._started_at is None:
             self._started_at, self._first_step = time.monotonic(), trainer.global_step
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=self._epoch(trainer))
+            if self._task is not None:
+                bars().begin(self._task, self._first_step)
+        if self._task is not None:
+            bars().update(self._task, description=epoch_of(trainer))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """One step on."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=trainer.global_step, losses=losses(pl_module))
+        if self._task is not None:
+            bars().update(self._task, completed=trainer.global_step, losses=losses(pl_module))
+        elif self._is_enabled and lines().due:
+            self._say(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Off a terminal: a line."""
-        if not self._is_enabled or self._progress is not None or self._started_at is None:
+        if not self._is_enabled or self._task is not None:
             return
-        done = trainer.global_step - self._first_step
-        rate = done / max(1e-9, time.monotonic() - self._started_at)
-        total = self._total(trainer)
-        left = (total - trainer.global_step) / rate if total is not None and rate > 0 else None
-        parts = (self._epoch(trainer), f"{trainer.global_step} steps", timing(rate, left), losses(pl_module))
-        error_console().print(", ".join(part for part in parts if part), highlight=False, soft_wrap=True)
+        is_last = trainer.global_step == total_steps(trainer)
+        if is_last or time.monotonic() - self._epoch_said_at >= SECONDS_BETWEEN_EPOCHS:
+            self._epoch_said_at = time.monotonic()
+            self._say(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""
-        self._stop()
+        self._stop(stays=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back before the error is shown."""
-        self._stop()
+        bars().end_all()
+        self._task = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the terminal back."""
-        self._stop()
+        self._stop(stays=False)
 
-    def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress, self._task = None, None
+    def _say(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._started_at is None:
+            return
+        step = trainer.global_step
+        rate, left = pace(step - self._first_step, self._started_at, step, total_steps(trainer))
+        parts = (epoch_of(trainer), f"{step} steps", timing(rate, left), losses(module))
+        lines().say(", ".join(part for part in parts if part))
 
-    @staticmethod
-    def _epoch(trainer: Trainer) -> str:
-        epochs = trainer.max_epochs
-        return f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if epochs and epochs > 0 else "")
-
-    @staticmethod
-    def _total(trainer: Trainer) -> int | None:
-        steps = getattr(trainer.lightning_module, "total_steps", trainer.estimated_stepping_batches)
-        return int(steps) if steps != float("inf") else None
+    def _stop(self, stays: bool) -> None:
+        if self._task is not None:
+            bars().end(self._task, stays)
+            self._task = None
 
 
-def make_progress(console: Console) -> Progress:
-    """The bar and its columns: at most 80 columns wide where the terminal is no wider."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None if console.width >= 100 else 10),
-        TextColumn("{task.completed}/{task.total}"),
-        _Timing(),
-        TextColumn("{task.fields[losses]}", style="dim"),
-        console=console,
-        refresh_per_second=REFRESHES_PER_SECOND,
-        expand=console.width >= 100,
-    )
+def epoch_of(trainer: Trainer) -> str:
+    """`epoch 3/8`."""
+    epochs = trainer.max_epochs
+    return f"epoch {trainer.current_epoch + 1}" + (f"/{epochs}" if epochs and epochs > 0 else "")
 
 
-@contextmanager
-def counted(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar for work that is counted; off a terminal, one line at its start.
-
-    Args:
-        description: What is done.
-        total: How many there are.
-        unit: What is counted, in the plural.
-
-    Yields:
-        To be told how many more are done.
-    """
-    console = error_console()
-    if not console.is_terminal:
-        console.print(f"{description}: {total} {unit}", markup=False, highlight=False, soft_wrap=True)
-        yield lambda done: None
-        return
-    with make_progress(console) as progress:
-        task = progress.add_task(description, total=total, losses="", unit=unit)
-        yield lambda done: progress.advance(task, done)
-
-
-def timing(rate: float | None, seconds_left: float | None, unit: str = "steps") -> str:
-    """`12.3 steps/s, 0:01:05 left`; what is not known is left out."""
-    parts = [f"{rate:.3g} {unit}/s"] if rate else []
-    if seconds_left is not None:
-        minutes, seconds = divmod(round(seconds_left), 60)
-        parts.append(f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
-    return ", ".join(parts)
+def total_steps(trainer: Trainer) -> int | None:
+    """Optimizer steps of the whole run; none where it has no end."""
+    steps = getattr(trainer.lightning_module, "total_steps", trainer.estimated_stepping_batches)
+    return int(steps) if steps != float("inf") else None
 
 
 def losses(module: LightningModule) -> str:

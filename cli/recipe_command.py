@@ -8,7 +8,7 @@ from typing import Any
 
 from soul_lightning.cli.arguments import CommandParser
 from soul_lightning.cli.recipe_files import find_recipe
-from soul_lightning.cli.terminal import only_json
+from soul_lightning.cli.terminal import speaking
 from soul_lightning.exceptions import MisconfigurationError
 
 Work = Callable[[dict[str, Any], str, Path | None], tuple[Path, dict[str, Any]]]
@@ -37,7 +37,7 @@ def run_recipe(command: str, description: str, epilog: str, example: str, args: 
         "--output", type=Path, metavar="DIR",
         help="the output folder (default: runs/<recipe>/<time>); that of an earlier run is continued",
     )  # fmt: skip
-    parser.add_json()
+    parser.add_modes()
     options, overrides = parser.parse_known_args(args)
     if options.config is None:
         raise MisconfigurationError(
@@ -46,13 +46,10 @@ def run_recipe(command: str, description: str, epilog: str, example: str, args: 
     recipe = find_recipe(options.config).require(command)
 
     from soul_lightning.cli.stages import override, read_yaml
-    from soul_lightning.run_folder import summary_text
 
     settings = override(read_yaml(recipe.text, str(recipe.path)), overrides)
     work, show = load()
-    with only_json(options.json) as stdout:
+    with speaking(command, parser.mode(options)) as speaker:
         folder, summary = work(settings, recipe.name, options.output)
-        show(folder)
-        if options.json:
-            stdout.write(summary_text({"run": str(folder), **summary}) + "\n")
+        speaker.close(folder, summary, lambda: show(folder))
     return 0

@@ -17,7 +17,7 @@ from soul_lightning.cli.stage_jobs import Done, Job, Jobs, open_jobs
 from soul_lightning.cli.stage_runner import Asking, StageRunner, named
 from soul_lightning.cli.stages import Stage, content_hash
 from soul_lightning.cli.summary import versions
-from soul_lightning.cli.terminal import note, output_console
+from soul_lightning.cli.terminal import emit, note, output_console
 from soul_lightning.reports.figures import save_figure
 from soul_lightning.reports.request_figure import request_figure
 from soul_lightning.reports.request_states import Measured, RequestState, measure_state, request_records
@@ -56,6 +56,7 @@ def run_requests(config: RequestsConfig, recipe: str, output: Path | None = None
     refuse_foreign(folder, KEYS, "methods")
     plan, runner = _checked(config, recipe, folder)
     work = _Work(config, plan, runner)
+    emit("start", command="requests", recipe=recipe, run=str(folder))
     with discarded_unless(lambda: work.finished > 0, folder), open_jobs(runner, config.workers) as jobs:
         for seed in config.seeds:  # before anything is trained: data that cannot be cut or asked is found at once
             runner.probes(seed, tokenizer_source(config.stages[0]))
@@ -144,8 +145,10 @@ class _Work:
 
     def _on_done(self, done: Done) -> None:
         self.finished += 1
+        total = len(self._stages) * len(self.config.seeds)
+        done.tell(self.finished, total)
         took = "reused" if done.was_reused else f"{done.seconds:.1f} s"
-        note(f"[{self.finished}/{len(self._stages) * len(self.config.seeds)}] {done.job.label}: {took}")
+        note(f"[{self.finished}/{total}] {done.job.label}: {took}")
 
     def _state(self, planned: Planned) -> RequestState:
         seeds = self.config.seeds

@@ -8,7 +8,7 @@ from typing import Any
 
 from soul_lightning.cli.recipe_command import Work, run_recipe
 
-DESCRIPTION = "RESTOR end to end: clean → corrupt → unlearn in several ways → one comparison table, CSV and plot."
+DESCRIPTION = "RESTOR end to end: clean → corrupt → unlearn in several ways → one table, CSV and plot."
 EPILOG = """\
 Any key of the recipe can be given or overridden by its dotted name:
   --seeds '[0, 1, 2]'
@@ -22,19 +22,20 @@ A recipe:
     data: {class_path: TinyWorldDataModule}
   stages:                     each on top of `fit`, in order
     clean: {pretrained: DIR}              a model as it is, only measured
-    corrupted: {model: {…}}               trained; its model is `stage:corrupted` for the stages below
+    corrupted: {model: {…}}               trained; below, its model is `stage:corrupted`
     retain-only: {model: {…}}
     npo: {model: {…}}
   restoration: {max_new_tokens: 16, batch_size: 32}     how the probes are asked
-  table: {baseline: retain-only}          compared with, fact by fact; `bleu: true` adds BLEU (extra eval)
-A stage with `shared: true` is made once, with the first seed. One with `repair: true` fine-tunes another stage's model
-once more (RESTOR's repair on instructions): its row is marked (repaired), and compared with retain-only after the same
-repair.
+  table: {baseline: retain-only}          compared with, fact by fact; `bleu: true` adds BLEU
+                                          (extra eval)
+A stage with `shared: true` is made once, with the first seed. One with `repair: true` fine-tunes
+another stage's model once more (RESTOR's repair on instructions): its row is marked (repaired), and
+compared with retain-only after the same repair.
 
-The output folder holds seed<k>/<stage>/ (ordinary run folders), comparison.csv, comparison.png and summary.json.
-With --output of an earlier run, a finished stage is reused as long as its settings, the local files that they name
-(size and time of change), the stages it starts from, this package's code and the versions of python, torch, lightning
-and transformers are the same.
+The output folder holds seed<k>/<stage>/ (ordinary run folders), comparison.csv, comparison.png and
+summary.json. With --output of an earlier run, a finished stage is reused as long as its settings,
+the local files that they name (size and time of change), the stages it starts from, this package's
+code and the versions of python, torch, lightning and transformers are the same.
 """
 
 

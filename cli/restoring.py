@@ -13,6 +13,7 @@ from soul_lightning.cli.comparing import CSV_NAME, FIGURE_NAME, write_comparison
 from soul_lightning.cli.stage_runner import Asking, StageRunner, named
 from soul_lightning.cli.stages import KEYS, RestorConfig, content_hash
 from soul_lightning.cli.summary import versions
+from soul_lightning.cli.terminal import emit
 from soul_lightning.metrics.bleu import require_sacrebleu
 from soul_lightning.run_folder import (
     CONFIG_NAME,
@@ -48,6 +49,7 @@ def restor(config: RestorConfig, recipe: str, output: Path | None = None) -> tup
     rows: dict[str, list[AnswerRow]] = {stage.name: [] for stage in config.stages}
     for name in (SUMMARY_NAME, CSV_NAME, FIGURE_NAME):  # of an earlier run: they would stand beside other settings
         (folder / name).unlink(missing_ok=True)
+    emit("start", command="restor", recipe=recipe, run=str(folder))
     with discarded_unless(lambda: work.finished > 0, folder):
         write_text(folder / CONFIG_NAME, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
         for seed in config.seeds:
@@ -96,13 +98,21 @@ class _Work:
         hashes: dict[str, str] = {}
         rows = {}
         for number, stage in enumerate(self.config.stages, start=1):
-            label = f"[{number}/{len(self.config.stages)}] {stage.name}, seed {seed}"
+            started, label = time.monotonic(), f"[{number}/{len(self.config.stages)}] {stage.name}, seed {seed}"
             with named(f"stage {stage.name}"):
                 stage_hash = hashes[stage.name] = self.runner.hash(stage, seed, hashes)
                 model = models[stage.name] = self.runner.model(stage, seed, models, stage_hash, label)
                 probes = self.runner.probes(seed, model)
                 rows[stage.name] = self.runner.answers(stage, seed, model, stage_hash, probes, label)
             self.finished += 1
+            emit(
+                "run",
+                name=stage.name,
+                seed=seed,
+                number=self.finished,
+                of=len(self.config.stages) * len(self.config.seeds),
+                run_seconds=round(time.monotonic() - started, 3),
+            )
         return rows
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from soul_lightning.cli.stage_runner import StageRunner, named
 from soul_lightning.cli.stages import Stage
+from soul_lightning.cli.terminal import emit, is_quiet, silence
 from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
 from soul_lightning.run_folder import read_summary, write_summary
 from soul_lightning.scoring.answers import AnswerRow
@@ -82,6 +83,25 @@ class Done:
     def diverged(self) -> bool:
         """Whether the run ended early, or at weights that are of no use."""
         return not self.rows
+
+    def tell(self, finished: int, total: int) -> None:
+        """The event `run`.
+
+        Args:
+            finished: How many runs are done, this one included.
+            total: How many there are.
+        """
+        emit(
+            "run",
+            name=self.job.stage.name,
+            seed=self.job.seed,
+            number=finished,
+            of=total,
+            reused=self.was_reused,
+            diverged=self.diverged,
+            steps=self.steps,
+            run_seconds=round(self.seconds, 3),
+        )
 
 
 def do(runner: StageRunner, job: Job) -> Done:
@@ -180,7 +200,7 @@ class Jobs:
         self._runner = runner
         self._before = set(multiprocessing.active_children())
         self._pool = (
-            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (runner,))
+            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (runner, is_quiet()))
             if workers is not None
             else None
         )
@@ -260,12 +280,14 @@ def _interrupts_ignored() -> Iterator[None]:
 _worker_runner: StageRunner
 
 
-def _start_worker(runner: StageRunner) -> None:
+def _start_worker(runner: StageRunner, quiet: bool) -> None:
     global _worker_runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     sys.stdout = sys.stderr  # what stands on stdout is the command's result
+    if quiet:
+        silence(ExitStack())
     _worker_runner = runner
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ import torch
 from soul_lightning.cli.arguments import nearest
 from soul_lightning.cli.fitting import FitCLI, check_config, fit
 from soul_lightning.cli.mistakes import as_sentences
-from soul_lightning.cli.progress import counted
 from soul_lightning.cli.stages import Stage, content_hash, filled, model_files, named_files, package_hash
 from soul_lightning.cli.summary import versions
-from soul_lightning.cli.terminal import note
+from soul_lightning.cli.terminal import note, unspoken
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.judge import Judge
 from soul_lightning.networks.loading import PretrainedNetwork
+from soul_lightning.progress import labelled
 from soul_lightning.protocols import Probe, SuppliesProbes
 from soul_lightning.run_folder import EXPORT_NAME, read_summary, write_text
 from soul_lightning.scoring.adapter import CausalLMAdapter
@@ -172,7 +172,9 @@ class StageRunner:
         settings = self._settings(stage, self.shared_seed if stage.shared else seed, models)
         # One process: a second one would run all of this command, and its stages would make the same folders.
         settings["trainer"] = {"devices": 1} | settings["trainer"]
-        fit(settings, f"{self.recipe}/{stage.name}", folder=folder, extra={"stage_hash": stage_hash})
+        # Of many runs that may be elsewhere, in workers, the command itself says what came of each.
+        with unspoken() if self.is_quiet else nullcontext():
+            fit(settings, f"{self.recipe}/{stage.name}", folder=folder, extra={"stage_hash": stage_hash})
         return export
 
     def probes(self, seed: int, model: str) -> Sequence[Probe]:
@@ -247,7 +249,8 @@ class StageRunner:
         adapter = CausalLMAdapter(source.load_network().to(self._device), source.load_tokenizer())
         judge = Judge(threshold=self.asking.threshold)
         total = sum(len(probe.examples) for probe in probes)
-        with self._counted(f"{label}: asking", total) as advance:
+        self._note(f"{label}: asking {total} questions")
+        with labelled(label):
             return [
                 row
                 for probe in probes
@@ -258,21 +261,12 @@ class StageRunner:
                     model=stage.name,
                     max_new_tokens=self.asking.max_new_tokens,
                     batch_size=self.asking.batch_size,
-                    on_answered=advance,
                 )
             ]
 
     def _note(self, text: str) -> None:
         if not self.is_quiet:
             note(text)
-
-    @contextmanager
-    def _counted(self, description: str, total: int) -> Iterator[Callable[[int], None] | None]:
-        if self.is_quiet:
-            yield None
-            return
-        with counted(description, total, "questions") as advance:
-            yield advance
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from soul_lightning.encoding import EncodedExample, collate, encode, encode_labe
 from soul_lightning.encoding_cache import cache_folder
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import load_tokenizer
-from soul_lightning.protocols import Batch, Example, Probe, ReadsViews, View
+from soul_lightning.protocols import Batch, Example, Probe, ReadsViews, StreamSize, View
 from soul_lightning.templates import PromptTemplate, TemplateName, named_template
 
 logger = logging.getLogger(__name__)
@@ -370,6 +370,15 @@ class StreamDataModule(LightningDataModule):
         rows = sorted(self._encoded[name], key=len, reverse=True)
         for start in range(0, len(rows), self.batch_size):
             yield collate(rows[start : start + self.batch_size], self._pad_token_id)
+
+    def stream_sizes(self) -> dict[str, StreamSize]:
+        """Rows and tokens of each training stream; of a streamed one nothing is known."""
+        assert self.loaded
+        sizes = dict.fromkeys(self._streamed, StreamSize())
+        for name, rows in self._encoded.items():
+            labelled = sum(len(row) - max(1, row.prompt_tokens) for row in rows)  # the first token has no label
+            sizes[name] = StreamSize(len(rows), sum(map(len, rows)), labelled)
+        return sizes
 
     def probes(self) -> Sequence[Probe]:
         """The probe sets, after `setup`."""

@@ -20,10 +20,13 @@ from transformers import PreTrainedTokenizerBase
 from soul_lightning.continuation import adds_prefix, continuation_ids, token_ids
 from soul_lightning.encoding_cache import content_hash, keep, load_kept
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import IGNORE_INDEX, Batch, Example
 from soul_lightning.templates import PromptTemplate, Rendered
 
 _TENSORS = ("ids", "lengths", "prompts", "uncut")
+_AT_ONCE = 8192
+"""Rows that the tokenizer's threads are given together: enough for all of them, and progress is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +201,11 @@ def _encode_rendered(
     max_tokens: int,
 ) -> dict[str, Tensor]:
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    prompts, answers = _prompt_and_answer_ids(rendered, tokenizer)
     rows, prompt_lengths, uncut = [], [], []
-    for prompt, answer, row in zip(prompts, answers, rendered, strict=True):
+    parts = [rendered[start : start + _AT_ONCE] for start in range(0, len(rendered), _AT_ONCE)]
+    encoded = (_prompt_and_answer_ids(part, tokenizer) for part in tracked(parts, "encoding", "rows", len))
+    both = chain.from_iterable(zip(*part, strict=True) for part in encoded)
+    for (prompt, answer), row in zip(both, rendered, strict=True):
         # A rendered chat, and a text that somebody rendered before, bring their own first and last token.
         text = prompt + answer
         start = [] if text[: len(begin)] == begin else begin

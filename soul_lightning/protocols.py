@@ -272,3 +272,27 @@ class SuppliesStreams(Protocol):
     def stream(self, name: str) -> Iterator[Batch]:
         """Every row of one training stream once, in batches; for what is computed before training."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSize:
+    """How much a training stream holds, as it is trained on; none where nobody knows before it is read.
+
+    Attributes:
+        rows: Rows.
+        tokens: Tokens of all rows.
+        labelled_tokens: Those of them that carry a label.
+    """
+
+    rows: int | None = None
+    tokens: int | None = None
+    labelled_tokens: int | None = None
+
+
+@runtime_checkable
+class SuppliesSizes(Protocol):
+    """Anything (usually a DataModule) that knows how large its training streams are."""
+
+    def stream_sizes(self) -> Mapping[str, StreamSize]:
+        """The size of each stream, ready after `setup`."""
+        ...

@@ -104,12 +104,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write `summary.json`; a number that is not finite becomes `null`."""
-    write_text(folder / SUMMARY_NAME, summary_text(summary) + "\n")
+    write_text(folder / SUMMARY_NAME, strict_json(summary, indent=2) + "\n")
 
 
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """`summary` as strict JSON, in its own order."""
-    return json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+def strict_json(record: Mapping[str, Any], indent: int | None = None) -> str:
+    """`record` as strict JSON, in its own order; a number that is not finite becomes `null`.
+
+    Args:
+        record: Plain values.
+        indent: Spaces a level; none for one line.
+    """
+    return json.dumps(_finite(record), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

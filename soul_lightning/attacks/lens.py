@@ -21,6 +21,7 @@ from soul_lightning.encoding import collate, encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions, full_precision, predicting_positions
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.layers import batches_by_length, blocks_of, layer_states, states_of
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -172,7 +173,7 @@ def learn_translators(
     generator = torch.Generator().manual_seed(training.seed)
     translators: Translators | None = None
     with model.isolation(), evaluation_mode(adapter.network), torch.inference_mode(False):
-        for _ in range(training.steps):
+        for _ in tracked(range(training.steps), "learning the lens", "steps"):
             chosen, tokens = [], 0
             for place in torch.randperm(len(rows), generator=generator).tolist():
                 chosen.append(rows[place])
@@ -238,7 +239,8 @@ class Lens:
         pad = adapter.tokenizer.pad_token_id or 0
         found: dict[int, list[float]] = {}
         with self._model.isolation(), evaluation_mode(adapter.network):
-            for places in adapter.ranks.share(list(batches_by_length(rows, self._model.token_budget))):
+            own_batches = adapter.ranks.share(list(batches_by_length(rows, self._model.token_budget)))
+            for places in tracked(own_batches, "reading layers", "rows", len):
                 batch = collate([rows[place] for place in places], pad).to(adapter.device)
                 layers, logits = layer_states(adapter.network, batch, predicting_positions(batch.labels))
                 own = Predictions.from_logits(logits, batch.labels)

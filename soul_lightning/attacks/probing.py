@@ -26,6 +26,7 @@ from soul_lightning.metrics.exchange import (
 )
 from soul_lightning.metrics.judge import normalise
 from soul_lightning.networks.modes import evaluation_mode
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.layers import batches_by_length, layer_states
 from soul_lightning.scoring.prompts import encode_prompts
@@ -59,7 +60,8 @@ def prompt_states(model: ScoredModel, probe: Probe) -> States:
     ]
     found: dict[int, States] = {}
     with model.isolation(), evaluation_mode(adapter.network):
-        for places in adapter.ranks.share(list(batches_by_length(rows, model.token_budget))):
+        own = adapter.ranks.share(list(batches_by_length(rows, model.token_budget)))
+        for places in tracked(own, "reading hidden states", "rows", len):
             batch = collate([rows[place] for place in places], adapter.tokenizer.pad_token_id or 0).to(adapter.device)
             position = torch.arange(batch.input_ids.shape[1], device=adapter.device)
             is_last = position == batch.attention_mask.sum(dim=1, keepdim=True) - 1
@@ -151,7 +153,7 @@ def read_answers(
     relations, subjects = _asked(rows)
     drawn = exchanges(relations, subjects, draws, seed)
     preferences, highest = [], np.full(draws, -np.inf)
-    for layer in range(learned.shape[1]):
+    for layer in tracked(range(learned.shape[1]), "probing", "layers"):
         said = read(learned[:, layer].astype(np.float64), words, asked[:, layer].astype(np.float64))
         found = preferences_by_exchange(said @ candidates.T, own, relations, subjects)
         preferences.append(np.diagonal(found))

@@ -16,6 +16,7 @@ from random import Random
 from soul_lightning.attacks.knowledge import Asking, related_rows
 from soul_lightning.attacks.rewrites import REWRITES, Material, RewriteName
 from soul_lightning.metrics.judge import Judge, normalise, stands_in
+from soul_lightning.progress import labelled
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -87,7 +88,9 @@ class Prompting:
         others = self._others(probe)
         found: list[dict[RewriteName, Attempt]] = [{} for _ in probe.examples]
         for rewrite in rewrites:
-            for place, attempt in self._attempts(model, probe, rewrite, material, others).items():
+            with labelled(rewrite):
+                attempts = self._attempts(model, probe, rewrite, material, others)
+            for place, attempt in attempts.items():
                 found[place][rewrite] = attempt
         return found
 

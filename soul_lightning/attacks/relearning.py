@@ -21,6 +21,7 @@ from soul_lightning.attacks.knowledge import Asking, knowledge
 from soul_lightning.encoding import EncodedExample, collate, encode_labelled
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.measured_rows import Value
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -165,7 +166,8 @@ def recovery(
         copied = replace(model.adapter, network=network)
         rows = _encoded(lesson.taught, model, caller)
         optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=0.0)
-        for step, places in enumerate(_order(len(rows), training, seed)):
+        order = tracked(_order(len(rows), training, seed), "relearning", "steps")
+        for step, places in enumerate(order):
             if step in training.measure_at:
                 scored = ScoredModel(copied, model.token_budget, model.max_tokens)  # a new one: the weights have moved
                 for probe in lesson.asked:

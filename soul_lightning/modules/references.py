@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from soul_lightning.exceptions import MisconfigurationError
@@ -19,7 +20,8 @@ from soul_lightning.networks.reference import (
 )
 from soul_lightning.networks.reference_cache import CachedLogProbs, TopKLogits
 from soul_lightning.objectives.base import Objective
-from soul_lightning.protocols import Batch, SuppliesStreams
+from soul_lightning.progress import Advance, counted
+from soul_lightning.protocols import Batch, SuppliesSizes, SuppliesStreams
 
 if TYPE_CHECKING:
     from soul_lightning.modules.base import StreamModule
@@ -93,8 +95,13 @@ class StreamReferences:
             return self._frozen_copy(module, objective)
         # After a resume the stored values follow, and those of the present weights would be thrown away.
         batches: Iterable[Batch] = () if stream in self._stored else supplier.stream(stream)
-        seen = (batch.to(module.device).seen_as(objective.views) for batch in batches)
-        with module.trainer.precision_plugin.forward_context():
+        size = supplier.stream_sizes().get(stream) if isinstance(supplier, SuppliesSizes) else None
+        rows = size.rows if size is not None else None
+        with (
+            counted(f"caching the reference of {stream}", rows, "rows") as advance,
+            module.trainer.precision_plugin.forward_context(),
+        ):
+            seen = _seen(batches, module.device, objective, advance)
             if name == "cached_log_probs":
                 return CachedLogProbs(module.network, seen)
             return TopKLogits(module.network, seen, self._top_k)
@@ -146,3 +153,10 @@ class StreamReferences:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep it until training goes on."""
         self._stored = state
+
+
+def _seen(batches: Iterable[Batch], device: torch.device, objective: Objective, advance: Advance) -> Iterator[Batch]:
+    """The batches where the model is, as the objective sees them."""
+    for batch in batches:
+        yield batch.to(device).seen_as(objective.views)
+        advance(len(batch))

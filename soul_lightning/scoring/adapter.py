@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -77,7 +77,6 @@ class CausalLMAdapter:
         max_new_tokens: int = 16,
         batch_size: int = 32,
         stop: str | None = "\n",
-        on_answered: Callable[[int], None] | None = None,
         sampling: Sampling | None = None,
     ) -> list[str]:
         """Answers to the prompts of `examples`, see `soul_lightning.scoring.generation.generated_answers`."""
@@ -90,6 +89,5 @@ class CausalLMAdapter:
             batch_size=batch_size,
             stop=stop,
             ranks=self.ranks,
-            on_answered=on_answered,
             sampling=sampling,
         )

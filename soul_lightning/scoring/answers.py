@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,6 @@ def answer_probe(
     model: str,
     max_new_tokens: int = 16,
     batch_size: int = 32,
-    on_answered: Callable[[int], None] | None = None,
 ) -> list[AnswerRow]:
     """Let a model answer every question of `probe`, and judge the answers.
 
@@ -75,9 +74,8 @@ def answer_probe(
         model: The model's name in the rows.
         max_new_tokens: Most tokens of an answer.
         batch_size: Questions answered at once.
-        on_answered: Is told how many more questions are answered, for a progress bar.
     """
-    answers = adapter.generate(probe.examples, probe.template, max_new_tokens, batch_size, on_answered=on_answered)
+    answers = adapter.generate(probe.examples, probe.template, max_new_tokens, batch_size)
     probe_hash = rows_hash(probe.examples)
     rows = []
     for example, answer in zip(probe.examples, answers, strict=True):

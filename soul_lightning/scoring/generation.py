@@ -17,6 +17,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.adapters import under_adapters
 from soul_lightning.networks.forward import head_sees_only
 from soul_lightning.networks.modes import evaluation_mode
+from soul_lightning.progress import counted
 from soul_lightning.protocols import Example
 from soul_lightning.scoring.prompts import Prompt, PromptBatch, encode_prompts, group_prompts
 from soul_lightning.scoring.ranks import Ranks
@@ -41,7 +42,6 @@ def generated_answers(
     batch_size: int = 32,
     stop: str | None = "\n",
     ranks: Ranks | None = None,
-    on_answered: Callable[[int], None] | None = None,
     sampling: Sampling | None = None,
 ) -> list[str]:
     """Greedy or drawn answers, the same as asking for one row at a time (up to rounding of the network's arithmetic).
@@ -60,7 +60,6 @@ def generated_answers(
         batch_size: Most rows in a batch.
         stop: An answer ends before this text; none goes on to the end of text.
         ranks: The processes that share the batches; all of them must call this.
-        on_answered: Is told how many more rows this process has done, for a progress bar.
         sampling: How tokens are drawn; the likeliest ones if it is not given.
 
     Returns:
@@ -79,12 +78,13 @@ def generated_answers(
     indices = [example.index for example in examples]
     decoder = _Decoder(network, tokenizer, _end_tokens(network, tokenizer), stop, max_new_tokens, sampling, indices)
     answers: dict[int, str] = {}
-    with evaluation_mode(network):
-        for prompt, tokens in decoder.answer(ranks.share(list(group_prompts(prompts, batch_size)))):
+    own = ranks.share(list(group_prompts(prompts, batch_size)))
+    total = sum(len(batch) for _, batch in own)
+    with evaluation_mode(network), counted("asking", total, "questions") as advance:
+        for prompt, tokens in decoder.answer(own):
             text = str(tokenizer.decode(tokens, skip_special_tokens=True))
             answers[prompt.position] = (text.split(stop)[0] if stop else text).strip()
-            if on_answered is not None:
-                on_answered(1)
+            advance(1)
     answers = ranks.gather(answers)
     return [answers[position] for position in range(len(examples))]
 

@@ -9,6 +9,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import full_precision
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.sharding import has_split_weights
@@ -43,7 +44,7 @@ def gradient_norms(adapter: CausalLMAdapter, probe: Probe, max_tokens: int = 512
         try:
             for parameter in [] if trained else every:
                 parameter.requires_grad_(True)
-            for place in adapter.ranks.share(range(len(rows))):
+            for place in tracked(adapter.ranks.share(range(len(rows))), "gradient norms", "rows"):
                 loss = -label_predictions(network, collate([rows[place]], pad).to(adapter.device)).log_probs.mean()
                 gradients = torch.autograd.grad(loss, trained or every, allow_unused=True)
                 norms = [torch.linalg.vector_norm(full_precision(each)) for each in gradients if each is not None]

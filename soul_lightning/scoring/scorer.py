@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from soul_lightning.encoding import EncodedExample, collate, encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.token_statistics import TokenStatistics
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import Example
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.shared_prefixes import PrefixGroup, prefix_groups
@@ -46,6 +47,11 @@ class ExampleScore:
     def probability(self) -> float:
         """exp(−NLL/|y|), the geometric mean of the token probabilities."""
         return math.exp(-self.mean_nll)
+
+
+def rows_of(batch: Sequence[PrefixGroup]) -> int:
+    """How many rows a batch of groups has."""
+    return sum(len(group.places) for group in batch)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Scorer:
         ranks = self.adapter.ranks
         scores: dict[int, ExampleScore] = {}
         shares = True
-        for batch in ranks.share(list(self._batches(rows))):
+        for batch in tracked(ranks.share(list(self._batches(rows))), "scoring", "rows", rows_of):
             found = None
             if shares and batch[0].tokens:
                 found = self.adapter.prefixed_statistics(rows, batch)

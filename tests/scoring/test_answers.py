@@ -12,10 +12,12 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from soul_lightning.encoding import rows_hash
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.judge import Judge
+from soul_lightning.progress import listening
 from soul_lightning.protocols import Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, write_rows
 from tests.conftest import FORGET, PLAIN, as_examples
+from tests.test_progress import Heard
 
 PROBE = Probe("corrupted", "question", as_examples(FORGET), "corrupted", PLAIN)
 
@@ -37,10 +39,11 @@ def test_every_question_is_answered_and_judged(rows: list[AnswerRow]) -> None:
 
 
 def test_progress_is_told_of_every_answer(tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    told: list[int] = []
-    adapter = CausalLMAdapter(tiny_network, tokenizer)
-    answer_probe(adapter, PROBE, Judge(), model="clean", max_new_tokens=3, on_answered=told.append)
-    assert sum(told) == len(PROBE.examples)
+    heard = Heard()
+    with listening(heard):
+        answer_probe(CausalLMAdapter(tiny_network, tokenizer), PROBE, Judge(), model="clean", max_new_tokens=3)
+    assert heard.works == [("asking", len(PROBE.examples), "questions")]
+    assert sum(heard.done) == len(PROBE.examples)
 
 
 def test_rows_come_back_as_they_were_written(rows: list[AnswerRow], tmp_path: Path) -> None:

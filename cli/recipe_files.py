@@ -25,6 +25,8 @@ METHOD = "METHOD"
 _TELLING = {"audit": "audit", "requests": "methods", "compare": "optimizers", "restor": "stages"}
 """The command of a recipe by the first of these keys that it has; `fit` without any."""
 
+_NAMES_LAYERS = re.compile(rf"\b{LAYERS}: *(\[\s*[^\d\s\]]|$|#)", re.MULTILINE)
+"""Layers of a network are numbers: what is found is read, and this only spares reading what has none."""
 _RUN_OF = "a run of the recipe "
 
 
@@ -50,7 +52,7 @@ class Recipe:
     @property
     def is_layered(self) -> bool:
         """Whether it says only a part itself."""
-        return self.method is not None or re.search(rf"\b{LAYERS}: *(\[ *[a-z]|$)", self.file_text, re.M) is not None
+        return self.method is not None or _NAMES_LAYERS.search(self.file_text) is not None
 
     @cached_property
     def text(self) -> str:

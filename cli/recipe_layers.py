@@ -165,7 +165,7 @@ class _Reader:
     def _list(self, node: SequenceNode) -> str:
         """The lines of a list as they are, or anew where they refer to others."""
         first, last = node.start_mark.line, node.end_mark.line
-        while last > first and not self.lines[last - 1].strip():
+        while last > first and self._is_outside(self.lines[last - 1], node.start_mark.column):
             last -= 1
         lines = textwrap.dedent("\n".join(self.lines[first:last])).rstrip()
         try:
@@ -173,6 +173,11 @@ class _Reader:
         except yaml.YAMLError:
             same = False
         return lines if same else yaml.safe_dump(self._plain(node), sort_keys=False, allow_unicode=True).rstrip()
+
+    def _is_outside(self, line: str, column: int) -> bool:
+        """Whether a line after a list is empty, or a comment of what follows."""
+        own = line.lstrip()
+        return not own or (own.startswith("#") and len(line) - len(own) < column)
 
     def _plain(self, node: Node) -> object:
         return yaml.constructor.SafeConstructor().construct_document(node)
@@ -182,7 +187,7 @@ class _Reader:
             return Entry(value, self.origin)
         above: list[str] = []
         line = key.start_mark.line - 1
-        while line > self._header and self.lines[line].lstrip().startswith("#"):
+        while line > self._header and self.lines[line].startswith(" " * key.start_mark.column + "#"):
             above.insert(0, self.lines[line].strip())
             line -= 1
         block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style

@@ -117,7 +117,7 @@ def stages_of(name: str) -> list[Stage]:
         pairs = [
             each for each in comparison.pairs if each.optimizer == last.optimizer or each.objective == first.objective
         ]
-        return [*comparison.stages, *(pair.at(pair.rates[0]) for pair in pairs)]
+        return [*comparison.stages, *(pair.at(1.0e-4) for pair in pairs)]
     if RECIPES[name].command == "requests":
         return list(plan_requests(parse_requests(raw)).stages)
     return list(parse_config(raw).stages)

@@ -31,6 +31,8 @@ trainer:
     # - Other
     - class_path: B
       init_args: {number: &n 3, other: *n}
+  # said once
+  precision: bf16-mixed
 """
 
 
@@ -58,7 +60,11 @@ def test_what_a_recipe_says_goes_on_top_of_its_layers(folder: Path) -> None:
     config = yaml.safe_load(text)
     assert config["model"]["init_args"]["optimizer"] == {"class_path": "Sophia", "init_args": {"lr": 3e-5, "rho": 0.04}}
     assert config["data"] == {"class_path": "B", "init_args": {"rows": 4}}  # of another class: nothing of the first
-    assert config["trainer"] == {"max_epochs": 5, "callbacks": ["Memorization"]}  # a list replaces a list
+    assert config["trainer"] | {"precision": 0} == {
+        "max_epochs": 5,
+        "callbacks": ["Memorization"],
+        "precision": 0,
+    }  # a list replaces a list
 
 
 def test_later_layers_win_and_none_is_changed(folder: Path) -> None:
@@ -77,7 +83,14 @@ def test_comments_and_numbers_stay_as_they_were_written(folder: Path) -> None:
         assert line in text
     for comment in ("# the module", "# passes", "# why these", "# at the end", "# kept", "# - Other"):
         assert comment in text
-    assert "Below" not in text
+    assert "Below" not in text and text.count("# said once") == 1
+
+
+def test_a_file_is_composed_whatever_the_names_of_its_layers_look_like(folder: Path) -> None:
+    (folder / "Base 2.yaml").write_text(BASE)
+    for layers in ('["Base 2.yaml"]', "[Base 2.yaml]", "\n  - Base 2.yaml", "  # mine\n  - ./base.yaml"):
+        (folder / "own.yaml").write_text(f"# Mine\nlayers: {layers}\n")
+        assert yaml.safe_load(find_recipe(str(folder / "own.yaml")).text) == yaml.safe_load(BASE)
 
 
 def test_each_part_says_where_it_is_from(folder: Path) -> None:

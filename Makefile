@@ -9,7 +9,7 @@ setup:              ## install the package to work on it, and the checks that ru
 	pip install -e '.[dev]'
 	pre-commit install
 
-check: lint types test   ## everything that CI checks
+check: lint types docs test   ## everything that CI checks
 
 lint:               ## style of the code and its layout
 	ruff check .

@@ -116,6 +116,9 @@ def distribution_figure(title: str, label: str, samples: Mapping[str, Sequence[f
     for number, (name, values) in enumerate(samples.items()):
         colour, style = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
         axis.ecdf(np.asarray(values), color=colour, linestyle=style, linewidth=2, label=f"{name} ({len(values)} rows)")
+    lowest, highest = (end(end(values) for values in samples.values()) for end in (min, max))
+    if lowest > 0 and highest > 100 * lowest:  # ratios; most would stand at the left edge
+        axis.set_xscale("log")
     axis.set(xlabel=label, ylabel="share of rows at or below", ylim=(0, 1.02))
     axis.set_title(title, loc="left", fontsize="medium")
     axis.legend(frameon=False, fontsize="small")

@@ -45,4 +45,7 @@ def test_a_distribution_is_cumulative() -> None:
     assert (before.get_label(), after.get_label()) == ("before (4 rows)", "after (1 rows)")
     heights = dict(np.asarray(before.get_xydata()).tolist())
     assert heights[2.0] == pytest.approx(0.5) and heights[4.0] == pytest.approx(1.0)
+    assert axis.get_xscale() == "linear"
     assert distribution_figure("", "", {"none": []}) is None
+    wide = distribution_figure("", "", {"ratios": [0.01, 20.0]})
+    assert wide is not None and wide.axes[0].get_xscale() == "log"

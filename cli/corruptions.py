@@ -32,7 +32,7 @@ class Corruption:
 
 
 def read_corruptions(
-    settings: Mapping[str, Mapping[str, Any]], names: Sequence[str], clean: str
+    settings: Mapping[str, Mapping[str, Any]], names: Sequence[str], clean: str, main: str
 ) -> tuple[Corruption, ...]:
     """The settings under `table.corruptions`.
 
@@ -40,10 +40,15 @@ def read_corruptions(
         settings: By corrupted stage.
         names: The stages there are.
         clean: The clean stage where none is named.
+        main: The corrupted stage of the main corruption.
 
     Raises:
-        MisconfigurationError: A key is unknown, or there is no stage of a name.
+        MisconfigurationError: A key is unknown, there is no stage of a name, or the main corruption stands among them.
     """
+    if main in settings:
+        raise MisconfigurationError(
+            f"table.corruptions names {main!r}, the main corruption; give its baseline as table.baseline"
+        )
     for name, own in settings.items():
         for key in own:
             if key not in KEYS:

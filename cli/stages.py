@@ -182,7 +182,7 @@ def parse_config(raw: Mapping[str, Any]) -> RestorConfig:
         str(name): mapping(own, f"table.corruptions.{name}")
         for name, own in mapping(table.get("corruptions"), "table.corruptions").items()
     }
-    further = read_corruptions(others, names, clean)
+    further = read_corruptions(others, names, clean, corrupted)
     claims = parse_claims(mapping(raw.get("claims"), "claims"), names)
     return RestorConfig(seeds, fit, stages, baseline, clean, corrupted, restoration, raw, bleu, further, claims)
 

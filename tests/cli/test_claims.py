@@ -93,6 +93,7 @@ def test_mistakes_in_claims(story: dict[str, Any], claims: Any, said: str) -> No
         ({"other": {}}, "table.corruptions.other names 'other', and there is no such stage"),
         ({"other-corrupted": {"clean": "cleen"}}, "names 'cleen', and there is no such stage (did you mean clean?)"),
         ({"other-corrupted": {"base": "way"}}, "has no key 'base' (did you mean baseline?)"),
+        ({"corrupted": {}}, "table.corruptions names 'corrupted', the main corruption"),
         ({"other-corrupted": "other-clean"}, "table.corruptions.other-corrupted must hold keys and values"),
     ],
 )

@@ -90,7 +90,8 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         config = get_loader("yaml")(text)
     except yaml.YAMLError as error:
-        raise MisconfigurationError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise MisconfigurationError(f"{source} is no YAML: {reason}; mend that line") from error
     if not isinstance(config, dict):
         raise MisconfigurationError(f"{source} must hold keys and values, got {type(config).__name__}")
     return config

@@ -42,6 +42,11 @@ class Block:
         return f"{name_of(self.page)}:{self.line}"
 
     @property
+    def is_run(self) -> bool:
+        """Whether it is a program or a script."""
+        return self.language in ("bash", "python")
+
+    @property
     def file_name(self) -> str | None:
         """The file that it says it is, in its first line."""
         found = re.match(r"# ([\w-]+\.(?:py|yaml))\n", self.text)

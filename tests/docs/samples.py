@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from soul_lightning.encoding import EncodedExample, encode
 from soul_lightning.protocols import Example
 from soul_lightning.templates import PromptTemplate
+from tests.docs import pages
 
-TASKS = Path(__file__).parents[2] / "docs" / "tasks"
+TASKS = pages.DOCS / "tasks"
 
 
 def blocks(page: str, language: str) -> list[str]:
     """The code blocks of a page in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)\n```", (TASKS / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [block.text.removesuffix("\n") for block in pages.blocks(TASKS / page) if block.language == language]
 
 
 def word_tokenizer(*texts: str) -> PreTrainedTokenizerFast:

@@ -118,14 +118,13 @@ class Desk:
     def _soul_lightning(self, arguments: list[str], is_run: bool) -> int:
         command = arguments[0] if arguments else "--help"
         configs = [after for before, after in pairwise(arguments) if before == "--config"]
+        packaged = packaged_recipes() | packaged_layers()
         if not command.startswith("-") and command not in BY_THEMSELVES:
-            texts = tuple(recipe.text for recipe in packaged_recipes().values())
-            is_packaged = all(
-                name in packaged_recipes() | packaged_layers()
-                or (Path(name).is_file() and Path(name).read_text().endswith(texts))
+            texts = tuple(recipe.text for recipe in packaged.values())
+            is_run = is_run and not all(
+                name in packaged or (Path(name).is_file() and Path(name).read_text().endswith(texts))
                 for name in configs
             )
-            is_run = is_run and not is_packaged
         if arguments[:2] == ["recipes", "copy"]:
             Path(arguments[-1]).unlink(missing_ok=True)  # of another section, which is another day
         if is_run:
@@ -135,7 +134,7 @@ class Desk:
             return PARSED[tuple(arguments)]
         with parsed_only(self.patch):
             code = main(arguments)
-        if configs and all(name in packaged_recipes() for name in configs):  # as it stands on other pages too
+        if configs and all(name in packaged for name in configs):  # as it stands on other pages too
             PARSED[tuple(arguments)] = code
         return code
 

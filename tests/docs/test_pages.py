@@ -21,7 +21,6 @@ from tests.docs.shell import Desk
 IN_PROCESSES_OF_THEIR_OWN = "docs/distributed.md"
 OF_A_NEWCOMER = ("docs/own_model.md", "docs/quickstart.md")
 """Each command of these is run in an environment of their own, see `test_newcomer.py`."""
-SLOW = ("docs/audit.md", "docs/drop_in.md", "docs/large_models.md", "docs/second_order_anywhere.md")
 SHOWN_TO_OTHERS = {
     ("docs/tasks/requests.md", 1): "tests/docs/test_request_samples.py",
     ("docs/tasks/restor.md", 2): "tests/docs/test_restor_samples.py",
@@ -38,7 +37,7 @@ data: {class_path: TinyWorldDataModule}
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (name_of(page) in SLOW))
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * any(block.is_run for block in blocks(page)))
         for page in PAGES
         if name_of(page) not in OF_A_NEWCOMER
     ],
@@ -88,6 +87,7 @@ def _read(block: Block, yamls: list[Block]) -> None:
     """A recipe, or a part of one, is parsed; one with a name becomes a file for the commands below."""
     number = yamls.index(block)
     if (name_of(block.page), number) in SHOWN_TO_OTHERS:
+        assert (ROOT / SHOWN_TO_OTHERS[name_of(block.page), number]).is_file()
         return
     Path("base.yaml").write_text(BASE)
     path = Path(block.file_name or "block.yaml")

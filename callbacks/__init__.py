@@ -7,6 +7,7 @@ from soul_lightning.lazy import attach
 if TYPE_CHECKING:
     from soul_lightning.callbacks.base import ProbeCallback
     from soul_lightning.callbacks.curvature_monitor import CurvatureMonitor
+    from soul_lightning.callbacks.dashboard import Dashboard
     from soul_lightning.callbacks.divergence_guard import Bound, DivergenceGuard
     from soul_lightning.callbacks.forget_quality import ForgetQuality
     from soul_lightning.callbacks.hidden_state_probe import HiddenStateProbe
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bound",
     "CurvatureMonitor",
+    "Dashboard",
     "DivergenceGuard",
     "ForgetQuality",
     "HiddenStateProbe",
@@ -48,6 +50,7 @@ __getattr__ = attach(
     {
         "soul_lightning.callbacks.base": ["ProbeCallback"],
         "soul_lightning.callbacks.curvature_monitor": ["CurvatureMonitor"],
+        "soul_lightning.callbacks.dashboard": ["Dashboard"],
         "soul_lightning.callbacks.divergence_guard": ["Bound", "DivergenceGuard"],
         "soul_lightning.callbacks.forget_quality": ["ForgetQuality"],
         "soul_lightning.callbacks.hidden_state_probe": ["HiddenStateProbe"],

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
+
 from soul_lightning.callbacks.row_values import FLUENT_ENOUGH, Values, answer_values, check_positive
 from soul_lightning.callbacks.scoring import BEFORE, ORIGINAL, REFERENCE, ScoringCallback
 from soul_lightning.callbacks.sources import answered_probe
 from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.findings import LITTLE, Finding, at_least
+from soul_lightning.reports.loggers import log_table
+from soul_lightning.reports.tables import ANSWER_COLUMNS, AnswerPair, sampled_answers
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -53,6 +57,25 @@ class AnsweringCallback(ScoringCallback):
         if not self.answer or probe.kind != "question":
             return {}
         return answer_values(model, probe, self.max_new_tokens, self.batch_size)
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show some answers before and after training."""
+        super().finish(trainer, pl_module)
+        pairs = self._answer_pairs()
+        if pairs:
+            log_table(trainer, f"{self.name}/answers", ANSWER_COLUMNS, sampled_answers(pairs, seed=self.seed))
+
+    def _answer_pairs(self) -> list[AnswerPair]:
+        """What the model before training and the present one answer; nothing where one of them was not asked."""
+        asked = {(probe.name, row.index): row for probe in self.probes for row in probe.examples}
+        before = {row.key: row.values["answer"] for row in self.measured.get(BEFORE, []) if "answer" in row.values}
+        return [
+            AnswerPair(
+                row.probe, asked[row.key].prompt, asked[row.key].answer, str(before[row.key]), str(row.values["answer"])
+            )
+            for row in self.measured.get(self._current, [])
+            if row.key in before and row.key in asked and "answer" in row.values
+        ]
 
     def model_before(self) -> tuple[str, dict[tuple[str, int], MeasuredRow]]:
         """The model before unlearning in words, or the one that never saw what is forgotten, and its rows by key."""

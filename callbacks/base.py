@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,6 +19,8 @@ from soul_lightning.protocols import Probe
 from soul_lightning.records.probe_files import ProbeFile
 from soul_lightning.reports.charts import BarChart, Curve
 from soul_lightning.reports.findings import Finding
+from soul_lightning.reports.layout import Chart, Headline
+from soul_lightning.reports.loggers import log_beside, log_numbers
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.evaluation import kept_random_state
 from soul_lightning.scoring.ranks import Ranks
@@ -61,6 +63,11 @@ class ProbeCallback(Callback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    charts: ClassVar[tuple[Chart, ...]] = ()
+    """Which of its metrics have a chart in TensorBoard's Custom Scalars."""
+    headlines: ClassVar[tuple[Headline, ...]] = ()
+    """Which of them sum a run up, in the table that compares runs."""
 
     def __init__(
         self,
@@ -183,10 +190,11 @@ class ProbeCallback(Callback):
         """Measure the final model, where the last epoch was not due."""
         if trainer.global_step != self._measured_at_step:
             self.metrics = self._measured(trainer, pl_module)
-            self.log_to_loggers(trainer, self.metrics)
+            log_numbers(trainer, self.metrics)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the account of the fit."""
+        """Close the account of the fit; what the models beside come to is a level line to its last step."""
+        log_beside(trainer, self.name, self.beside())
         self.finish(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -220,7 +228,7 @@ class ProbeCallback(Callback):
             self.metrics = self._measured(trainer, pl_module)
             self._measured_at_step = trainer.global_step
             if not evaluates:
-                self.log_to_loggers(trainer, self.metrics)
+                log_numbers(trainer, self.metrics)
         for name, value in self.metrics.items():
             if value is not None:
                 # Every rank has measured the same; sync_dist only tells Lightning so. batch_size, because Lightning
@@ -243,13 +251,6 @@ class ProbeCallback(Callback):
     def _grouped(self, metrics: Mapping[str, float | None]) -> Metrics:
         return {f"{self.name}/{name}": value for name, value in metrics.items()}
 
-    @staticmethod
-    def log_to_loggers(trainer: Trainer, metrics: Mapping[str, float | None]) -> None:
-        """Log at the present optimizer step; what has no meaning is left out."""
-        values = {name: value for name, value in metrics.items() if value is not None}
-        for logger in trainer.loggers if values else []:
-            logger.log_metrics(values, step=trainer.global_step)
-
     def metrics_of(self, model: ScoredModel) -> Metrics:
         """What this callback measures of another model that stands where the measured one does; nothing is kept.
 
@@ -259,6 +260,10 @@ class ProbeCallback(Callback):
         Returns:
             Metrics by names without the group; none where the callback measures nothing but its own model.
         """
+        return {}
+
+    def beside(self) -> Mapping[str, Metrics]:
+        """What other models come to that stand beside the measured one: by model, names without the group."""
         return {}
 
     def findings(self) -> list[Finding]:

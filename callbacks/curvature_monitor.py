@@ -13,10 +13,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from soul_lightning.callbacks.base import Metrics, ProbeCallback
+from soul_lightning.callbacks.base import Metrics
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.modules.base import StreamModule
 from soul_lightning.optim.sophia import Sophia
+from soul_lightning.reports.loggers import log_numbers
 
 
 class CurvatureMonitor(Callback):
@@ -137,7 +138,7 @@ class CurvatureMonitor(Callback):
     def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.metrics = {name: value for watched in self._watched for name, value in watched.metrics().items()}
         self.metrics["curvature/refresh_time_share"] = self._times.refresh_share
-        ProbeCallback.log_to_loggers(trainer, self.metrics)
+        log_numbers(trainer, self.metrics)
         for name, value in self.metrics.items():
             if value is not None:
                 pl_module.log(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
+
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import (
     FLUENT_ENOUGH,
@@ -21,6 +23,9 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.forget_quality import forget_quality, soul_forget_quality
 from soul_lightning.metrics.truth_ratio import forget_truth_ratio, prob_mean
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.layout import Chart, Headline
+from soul_lightning.reports.loggers import log_figure
+from soul_lightning.reports.run_figures import distribution_figure
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -48,6 +53,16 @@ class ForgetQuality(ScoringCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    charts = (
+        Chart("Forget against retain", "forget quality (1: like a model that never saw it)", "forget_quality"),
+        Chart("Forget against retain", "truth ratio of forget rows", "forget_truth_ratio"),
+    )
+    headlines = (
+        Headline("forget_quality", axis="forgotten", reading="1: like a model that never saw it"),
+        Headline("forget_truth_ratio"),
+        Headline("fluency"),
+    )
 
     def __init__(
         self,
@@ -114,6 +129,14 @@ class ForgetQuality(ScoringCallback):
             )
         fluency = mean_of(forget, "fluent")
         return metrics | ({"fluency": fluency} if fluency is not None else {})
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what the test compares: how the truth ratios of each model's forget rows are distributed."""
+        super().finish(trainer, pl_module)
+        ratios = {model: numbers(of_role(rows, "forget"), "truth_ratio") for model, rows in self.measured.items()}
+        figure = distribution_figure("truth ratio of each forget row", "truth ratio R (false by true answers)", ratios)
+        if figure is not None:
+            log_figure(trainer, f"{self.name}/truth_ratios", figure)
 
     def notes(self) -> list[str]:
         """Which models have forgotten how to speak."""

@@ -26,6 +26,7 @@ from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import Curve, Series
 from soul_lightning.reports.findings import Finding, above_all
 from soul_lightning.reports.layer_figure import layer_curve
+from soul_lightning.reports.layout import Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.sharding import has_split_weights
@@ -62,6 +63,8 @@ class HiddenStateProbe(AttackCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    headlines = (Headline("best_auc", "hidden-state AUC"),)
 
     def __init__(self, name: str = "probe", known_share: float = 0.0, draws: int = 1999, **settings: Any) -> None:
         super().__init__(name, **settings)

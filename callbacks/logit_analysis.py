@@ -7,9 +7,7 @@ from dataclasses import asdict, replace
 from random import Random
 from typing import Any, get_args
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from soul_lightning.attacks.lens import Lens, LensKind, LensTraining, lens_texts
 from soul_lightning.callbacks.base import Metrics
@@ -22,6 +20,8 @@ from soul_lightning.metrics.logit_analysis import logit_analysis
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import Curve
 from soul_lightning.reports.layer_figure import layer_curve
+from soul_lightning.reports.layout import Chart, Headline
+from soul_lightning.reports.loggers import log_histogram
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -56,6 +56,9 @@ class LogitAnalysis(ScoringCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    charts = tuple(Chart("Logits", f"log-probability of {kind} answers (nats a token)", kind) for kind in KINDS)
+    headlines = (Headline("correct_first", "truth likeliest"),)
 
     def __init__(
         self,
@@ -147,17 +150,11 @@ class LogitAnalysis(ScoringCallback):
         return without_layers(self.levels)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
-        """The metrics, and the distributions for TensorBoard."""
+        """The metrics, and how each kind of answer is distributed."""
         metrics = super().measure(trainer, pl_module)
         rows = of_role(self.measured[self._current], "corrupted")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for kind in KINDS:
-                    values = numbers(rows, kind)
-                    if values:
-                        logger.experiment.add_histogram(
-                            f"{self.name}/{kind}_answers", torch.tensor(values), trainer.global_step
-                        )
+        for kind in KINDS:
+            log_histogram(trainer, f"{self.name}/{kind}_answers", numbers(rows, kind))
         log_layer_figures(trainer, self.name, self.curves())
         return metrics
 

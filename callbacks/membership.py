@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+from lightning.pytorch import LightningModule, Trainer
+
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.row_values import numbers, of_role
 from soul_lightning.callbacks.scoring import REFERENCE, ScoringCallback
@@ -24,6 +26,8 @@ from soul_lightning.metrics.membership import (
 from soul_lightning.metrics.membership_scores import min_k, min_k_plus_plus
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.findings import LITTLE, Finding, Verdict
+from soul_lightning.reports.layout import Chart, Headline
+from soul_lightning.reports.loggers import log_histogram
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.scoring.scorer import ExampleScore
@@ -55,6 +59,12 @@ class MembershipInference(ScoringCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    charts = (Chart("Privacy", "AUC of {} (0.5: nothing leaks)", "*_auc"),)
+    headlines = (
+        Headline("*_auc", "membership AUC", "forgotten", "0.5: nothing leaks"),
+        Headline("*_privleak", "PrivLeak"),
+    )
 
     def __init__(
         self,
@@ -124,6 +134,15 @@ class MembershipInference(ScoringCallback):
     def _lowercase(self, model: ScoredModel, probe: Probe) -> dict[int, float]:
         lowered: list[Example] = [replace(row, answer=row.answer.lower()) for row in probe.examples]
         return {index: score.mean_nll for index, score in model.score_texts(lowered, probe).items()}
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        """The metrics, and how the scores of members and of non-members are distributed."""
+        metrics = super().measure(trainer, pl_module)
+        for attack in self.attacks:
+            for role, who in ((FORGET, "members"), (HOLDOUT, "non_members")):
+                scores = numbers(of_role(self.measured[self._current], role), attack)
+                log_histogram(trainer, f"{self.name}/{attack}_{who}", scores)
+        return metrics
 
     def summarize(self, rows: Sequence[MeasuredRow], others: Mapping[str, Sequence[MeasuredRow]]) -> Metrics:
         """Area under the curve with its interval, true positives, and PrivLeak, by attack."""

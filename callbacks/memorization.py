@@ -19,6 +19,7 @@ from soul_lightning.callbacks.sources import likelihood_probes, missing_roles
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.findings import Finding
+from soul_lightning.reports.layout import Chart, Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -38,6 +39,20 @@ class Memorization(AnsweringCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    charts = (
+        Chart("Forget against retain", "probability of what is to be forgotten", "probability"),
+        Chart("Privacy", "exact memorisation (1: word for word)", "exact_memorization"),
+        Chart("Privacy", "extraction strength (1: from the first word on)", "extraction_strength"),
+        Chart("Forget against retain", "right choices, {}", "*_accuracy"),
+    )
+    headlines = (
+        Headline("probability", "forget probability", "forgotten", "0: nothing is left"),
+        Headline("exact_memorization"),
+        Headline("extraction_strength"),
+        Headline("rouge_l", "forget ROUGE-L"),
+        Headline("*_accuracy", axis="forgotten"),
+    )
 
     def __init__(self, name: str = "memorization", **settings: Any) -> None:
         super().__init__(name, **settings)

@@ -21,6 +21,7 @@ from soul_lightning.metrics.excess import mean_interval
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
+from soul_lightning.reports.layout import Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.sampling import Sampling
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -61,6 +62,8 @@ class PromptAttack(AttackCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    headlines = (Headline(f"{ANY}_success", "answered when rewritten"),)
 
     def __init__(
         self,

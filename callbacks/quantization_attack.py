@@ -20,6 +20,7 @@ from soul_lightning.networks.foreign import LogitsNetwork
 from soul_lightning.reports.charts import BarChart
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
 from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
+from soul_lightning.reports.layout import Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -56,6 +57,8 @@ class QuantizationAttack(AttackCallback):
     Raises:
         MisconfigurationError: A setting is out of range, or a scheme's package is not installed.
     """
+
+    headlines = (Headline(f"*/{GAINED}", "regained by rounding"),)
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from soul_lightning.attacks.copies import refuse_split_weights
 from soul_lightning.attacks.knowledge import knowledge
@@ -37,6 +36,8 @@ from soul_lightning.reports.charts import Curve, Series
 from soul_lightning.reports.curve_figure import curve_figure
 from soul_lightning.reports.figures import save_figure
 from soul_lightning.reports.findings import LITTLE, Finding, above_all, says_most
+from soul_lightning.reports.layout import Headline
+from soul_lightning.reports.loggers import log_figure
 from soul_lightning.scoring.measured_rows import MeasuredRow, probe_hash
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -84,6 +85,8 @@ class RelearningAttack(AttackCallback):
     Raises:
         MisconfigurationError: A setting is out of range.
     """
+
+    headlines = (Headline("*_area_above", "relearned"),)
 
     def __init__(
         self,
@@ -297,16 +300,14 @@ class RelearningAttack(AttackCallback):
         return said
 
     def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves: `NAME.png` in the run's folder, and the same in TensorBoard."""
+        """Draw the curves: `NAME.png` in the run's folder, and the same in the loggers."""
         super().finish(trainer, pl_module)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it is broadcast
         if not trainer.is_global_zero:
             return
         figure = curve_figure(self.curves())
         save_figure(figure, folder / f"{self.name}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(f"{self.name}/curves", figure, trainer.global_step)
+        log_figure(trainer, f"{self.name}/curves", figure)
 
     def state_dict(self) -> dict[str, Any]:
         """What the model before unlearning knew too, for that model has moved."""

@@ -19,12 +19,15 @@ from soul_lightning.metrics.judge import Judge
 from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.progress import labelled
+from soul_lightning.reports.layout import Chart, Headline
+from soul_lightning.reports.loggers import log_beside
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, check_rows, read_rows, row_from
 from soul_lightning.scoring.evaluation import isolated_evaluation
 from soul_lightning.scoring.scored_model import ScoredModel
 
 CLEAN, CORRUPTED, BASELINE, UNLEARNED = "clean", "corrupted", "retain-only", "unlearned"
+TRUE, FALSE, CONTROL = "accuracy_corrupted_people", "false_share", "accuracy_control"
 
 
 class Restoration(ProbeCallback):
@@ -52,6 +55,19 @@ class Restoration(ProbeCallback):
     Raises:
         MisconfigurationError: A setting is out of range, or BLEU is asked for and sacrebleu is not installed.
     """
+
+    charts = (
+        Chart("Forget against retain", "false answers about corrupted people", FALSE),
+        Chart("Forget against retain", "true answers about control people", CONTROL),
+        Chart("Restoration", "restoration (0: corrupted, 1: clean)", "restoration"),
+        Chart("Restoration", "true answers about corrupted people", TRUE),
+    )
+    headlines = (
+        Headline("restoration"),
+        Headline(TRUE, "true answers"),
+        Headline(FALSE, "false answers", "forgotten", "0: none is left"),
+        Headline(CONTROL, "control answers", "kept", "true, control people"),
+    )
 
     def __init__(
         self,
@@ -82,7 +98,7 @@ class Restoration(ProbeCallback):
         self._rows: dict[str, list[AnswerRow]] = {}
         self._before: list[AnswerRow] = []
         self._known_others: dict[str, dict[str, Any]] = {}
-        self._levels: Metrics = {}
+        self._levels: dict[str, Metrics] = {}
         self._report: RestorationReport | None = None
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -127,19 +143,16 @@ class Restoration(ProbeCallback):
         self._rows = {model: self._rows[model] for model in dict.fromkeys(order) if model in self._rows}
         if self._report is not None:
             self._report.write_rows(self._rows)
-        levels: Metrics = {}
+        self._levels = {}
         if self._rows:
             comparison = compare_restoration(self._rows, seed=self.seed)
             if comparison.note:
                 rank_zero_info(f"Restoration: {comparison.note}")
-            levels = {
-                f"{model}/{name}": value
-                for model, scores in comparison.scores.items()
-                for name, value in (_levels(scores) | self._bleu(self._rows, model)).items()
+            self._levels = {
+                model: _levels(scores) | self._bleu(self._rows, model) for model, scores in comparison.scores.items()
             }
-        self._levels = self._grouped(levels)
         if trainer.global_step == 0:
-            self.log_to_loggers(trainer, self._levels)
+            log_beside(trainer, self.name, self.beside())
 
     def _answers_before_training(self, trainer: Trainer) -> list[AnswerRow]:
         if trainer.global_step == 0:
@@ -198,11 +211,16 @@ class Restoration(ProbeCallback):
         """Print the table; write CSV, figure and sample answers."""
         if self._report is not None and self.comparison is not None:
             before = self._rows.get(CORRUPTED, self._rows[UNLEARNED])
-            self._report.finish(self.comparison, before, self._rows[UNLEARNED], trainer)
+            self._report.finish(self.comparison, before, self._rows[UNLEARNED], trainer, self.seed)
+
+    def beside(self) -> Mapping[str, Metrics]:
+        """The levels of the models compared with."""
+        return self._levels
 
     def summary(self) -> Metrics:
         """The last metrics, and the levels of the models compared with."""
-        return {**self._levels, **self.metrics}
+        levels = {f"{model}/{name}": value for model, found in self._levels.items() for name, value in found.items()}
+        return {**self._grouped(levels), **self.metrics}
 
     def state_dict(self) -> dict[str, Any]:
         """The answers before training too, for that model has moved, and of the others, to ask them once."""
@@ -222,9 +240,9 @@ class Restoration(ProbeCallback):
 
 def _levels(scores: ModelScores) -> Metrics:
     return {
-        "accuracy_corrupted_people": scores.accuracy_corrupted.value,
-        "false_share": scores.false_share.value,
-        "accuracy_control": scores.accuracy_control.value if scores.accuracy_control else None,
+        TRUE: scores.accuracy_corrupted.value,
+        FALSE: scores.false_share.value,
+        CONTROL: scores.accuracy_control.value if scores.accuracy_control else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a restoration measurement leaves behind: rows, a table, CSV, a figure, sample answers in TensorBoard."""
+"""What a restoration measurement leaves behind: rows, a table, CSV, figures, sample answers in the loggers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from soul_lightning.metrics.restoration import RestorationComparison
-from soul_lightning.reports.figures import restoration_figure, save_figure
+from soul_lightning.reports.figures import relation_figure, restoration_figure, save_figure
+from soul_lightning.reports.loggers import log_figure, log_table
 from soul_lightning.reports.tables import (
-    answers_markdown,
+    ANSWER_COLUMNS,
+    judged_pairs,
     restoration_sentences,
     restoration_table,
+    sampled_answers,
     write_restoration_csv,
 )
 from soul_lightning.scoring.answers import AnswerRow, write_rows
@@ -44,14 +46,16 @@ class RestorationReport:
         before: Sequence[AnswerRow],
         after: Sequence[AnswerRow],
         trainer: Trainer,
+        seed: int,
     ) -> None:
-        """Print the table; write `rows/NAME.csv` and `NAME.png`; show figure and answers in TensorBoard.
+        """Print the table; write `rows/NAME.csv` and `NAME.png`; show figures and answers in the loggers.
 
         Args:
             comparison: All models.
             before: Answers of the corrupted model.
             after: Answers of the unlearned model.
             trainer: Has the loggers and the step.
+            seed: Of the draw of answers that are shown.
         """
         console = Console()
         console.print(restoration_table(comparison))
@@ -60,8 +64,10 @@ class RestorationReport:
         write_restoration_csv(self.folder / "rows" / f"{self.name}.csv", comparison)
         figure = restoration_figure(comparison)
         save_figure(figure, self.folder / f"{self.name}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                step = trainer.global_step
-                logger.experiment.add_figure(self.name, figure, step)
-                logger.experiment.add_text(f"{self.name}/answers", answers_markdown(before, after), step)
+        log_figure(trainer, f"{self.name}/by_model", figure)
+        by_relation = relation_figure(comparison)
+        if by_relation is not None:
+            log_figure(trainer, f"{self.name}/by_relation", by_relation)
+        log_table(
+            trainer, f"{self.name}/answers", ANSWER_COLUMNS, sampled_answers(judged_pairs(before, after), seed=seed)
+        )

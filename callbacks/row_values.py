@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from soul_lightning.callbacks.base import Metrics
 from soul_lightning.callbacks.scoring import ScoringCallback
@@ -19,6 +18,7 @@ from soul_lightning.metrics.truth_ratio import truth_ratio
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.charts import Curve
 from soul_lightning.reports.layer_figure import layer_figure
+from soul_lightning.reports.loggers import log_figure
 from soul_lightning.scoring.measured_rows import MeasuredRow, Value
 from soul_lightning.scoring.scored_model import AlternativeScores, ScoredModel
 from soul_lightning.scoring.scorer import ExampleScore
@@ -116,17 +116,15 @@ def without_layers(levels: Mapping[str, Metrics]) -> dict[str, Metrics]:
 
 
 def log_layer_figures(trainer: Trainer, name: str, curves: Sequence[Curve]) -> None:
-    """Show curves over layers in TensorBoard, at the present optimizer step.
+    """Show curves over layers.
 
     Args:
         trainer: Has the loggers.
         name: The metrics' group.
         curves: One or none.
     """
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            for curve in curves:
-                logger.experiment.add_figure(f"{name}/layers", layer_figure(curve), trainer.global_step)
+    for curve in curves:
+        log_figure(trainer, f"{name}/layers", layer_figure(curve))
 
 
 def of_role(rows: Sequence[MeasuredRow], role: str) -> list[MeasuredRow]:

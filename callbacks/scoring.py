@@ -21,6 +21,7 @@ from soul_lightning.progress import labelled
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.reports.evaluation import EvaluationSection, evaluation_table
 from soul_lightning.reports.findings import CONFIDENCE, Finding
+from soul_lightning.reports.loggers import log_beside
 from soul_lightning.scoring.measured_rows import (
     MeasuredRow,
     RowFormat,
@@ -224,8 +225,7 @@ class ScoringCallback(ProbeCallback):
         for model in self.measured:
             self._write(trainer, model)
         if trainer.global_step == 0:  # the model before training stands at step 0 of the curves themselves
-            others = {model: metrics for model, metrics in self.levels.items() if model != BEFORE}
-            self.log_to_loggers(trainer, self._grouped_levels(others))
+            log_beside(trainer, self.name, self.beside())
 
     def _origin(self, source: str) -> list[Any]:
         """What the rows of another model are of."""
@@ -297,6 +297,10 @@ class ScoringCallback(ProbeCallback):
                 for name, value in metrics.items()
             }
         )
+
+    def beside(self) -> Mapping[str, Metrics]:
+        """The metrics of the other models."""
+        return {model: metrics for model, metrics in self.levels.items() if model not in (BEFORE, self._current)}
 
     def summary(self) -> Metrics:
         """The last metrics, and those of the models beside."""

@@ -12,6 +12,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.fluency import is_degenerate
 from soul_lightning.metrics.toxicity import mean_toxicity, toxicity_share
 from soul_lightning.protocols import Probe
+from soul_lightning.reports.layout import Chart, Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 from soul_lightning.scoring.toxicity import ToxicityScorer, make_scorer
@@ -43,6 +44,16 @@ class Toxicity(ScoringCallback):
     Raises:
         MisconfigurationError: A setting is out of range, or there is no scorer.
     """
+
+    charts = (
+        Chart("Forget against retain", "toxicity of answers, {} (mean score)", "*_mean"),
+        Chart("Forget against retain", "toxic answers, {} (share)", "*_share"),
+    )
+    headlines = (
+        Headline("*_mean", "toxicity", "forgotten", "0: no answer is toxic"),
+        Headline("*_share", "toxic answers"),
+        Headline("fluency"),
+    )
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from soul_lightning.metrics.truth_ratio import utility_truth_ratio
 from soul_lightning.protocols import Probe
 from soul_lightning.reports.evaluation import RELATIVE
 from soul_lightning.reports.findings import LITTLE, Finding, at_least
+from soul_lightning.reports.layout import Chart, Headline
 from soul_lightning.scoring.measured_rows import MeasuredRow
 from soul_lightning.scoring.scored_model import ScoredModel
 
@@ -54,6 +55,16 @@ class Utility(AnsweringCallback):
     """
 
     keeps_before = True
+    charts = (
+        Chart("Utility", "model utility", "model_utility"),
+        Chart("Utility", "probability, {}", "*_probability"),
+        Chart("Utility", "right choices, {}", "*_accuracy"),
+    )
+    headlines = (
+        Headline("model_utility", axis="kept", reading="harmonic mean over the sets"),
+        Headline("*_probability", axis="kept"),
+        Headline("*_accuracy", axis="kept"),
+    )
 
     def __init__(self, name: str = "utility", **settings: Any) -> None:
         super().__init__(name, **settings)

@@ -12,7 +12,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.reports.audit import AuditPart
 from soul_lightning.reports.audit_files import JSON_NAME
-from soul_lightning.run_folder import CONFIG_NAME, refuse_occupied, write_text
+from soul_lightning.run_folder import CONFIG_NAME, refuse_occupied, refuse_unwritable, write_text
 
 PARTS_NAME = "parts"
 AUDIT_COMMENT = "# an audit"
@@ -78,6 +78,7 @@ def refuse_foreign_folder(folder: Path, sources: Iterable[str]) -> None:
     Raises:
         MisconfigurationError: It holds another run, or lies where a model does.
     """
+    refuse_unwritable(folder)
     for source in sources:
         place = Path(source).expanduser().resolve()
         if place.is_dir() and folder.expanduser().resolve().is_relative_to(place):

@@ -122,6 +122,12 @@ def bars() -> Bars:
     return Bars()
 
 
+def are_drawn() -> bool:
+    """Whether stderr is a terminal that can draw bars, now: it may be redirected later on."""
+    console = error_console()
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
 def work_shown(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
     """Work that is counted: a `soul_lightning.progress.Listener`.
@@ -131,7 +137,7 @@ def work_shown(what: str, total: int | None, unit: str) -> Iterator[Callable[[in
         total: How many there are; none where nobody knows.
         unit: What is counted, in the plural.
     """
-    if not error_console().is_interactive:
+    if not are_drawn():
         yield _Counted(what, total, unit)
         return
     task = bars().add(what, total, unit, delay_seconds=SECONDS_BEFORE_A_BAR)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from soul_lightning.cli.terminal import error_console, is_first_process, note
+from soul_lightning.cli.bars import are_drawn
+from soul_lightning.cli.terminal import is_first_process, is_quiet, note
 
 _LINES = (
     "Seed set to",
@@ -21,6 +23,8 @@ _LINES = (
     "Restored all states",
     "Restoring states",
     "Loading `train_dataloader` to estimate",
+    "Initializing distributed",
+    "-----",  # around the name of the backend
 )
 _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
@@ -61,9 +65,10 @@ def tame() -> None:
         logger.handlers = [notes if type(handler) is logging.StreamHandler else handler for handler in logger.handlers]
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which of its kernels are not there
+    for library in ("bitsandbytes", "huggingface_hub"):  # which kernels are not there; every attempt at the hub
+        logging.getLogger(library).setLevel(logging.ERROR)
     disable_progress_bar()
-    if not error_console().is_interactive:
+    if is_quiet() or not are_drawn():
         disable_progress_bars()  # of downloads: their lines end in no line break
     _show_own(notes)
 
@@ -80,7 +85,9 @@ class _Notes(logging.Handler):
         message = record.getMessage()
         if record.levelno < logging.ERROR and not is_first_process():
             return  # which says the same
-        if record.levelno >= logging.WARNING:
+        if record.levelno >= logging.ERROR and is_quiet():
+            print(f"error: {message}", file=sys.stderr)
+        elif record.levelno >= logging.WARNING:
             note(f"{record.levelname.lower()}: {message}")
         elif message not in self._said:
             self._said.add(message)

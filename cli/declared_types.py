@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, get_args, get_origin
 
@@ -49,6 +50,7 @@ def _declared(parser: argparse.ArgumentParser) -> dict[str, Any]:
     return {action.dest: getattr(action, "_typehint", Any) for action in actions}
 
 
+@cache
 def _arguments(of: type) -> dict[str, Any]:
     """The same for what a class takes."""
     parser = ArgumentParser(exit_on_error=False)

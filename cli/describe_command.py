@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from soul_lightning.cli.arguments import CommandParser
-from soul_lightning.cli.recipe_files import find_recipe
+from soul_lightning.cli.recipe_files import config_arguments, find_recipe, name_of
 from soul_lightning.cli.terminal import speaking
 
 DESCRIPTION = "Read a recipe's data and say what it holds; nothing is trained and nothing is written."
@@ -30,14 +30,13 @@ def run(args: Sequence[str]) -> int:
     parser.add_json()
     options, others = parser.parse_known_args(args)
     recipes = [find_recipe(name).require("fit") for name in options.config]
-    configs = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
 
     import json
 
     from soul_lightning.cli.describing import describe, show_description
 
     with speaking("describe", "json" if options.json else "text") as speaker:
-        description = describe([*configs, *others], recipes[-1].name)
+        description = describe([*config_arguments(recipes), *others], name_of(recipes))
         show_description(description)
         if options.json:
             speaker.stdout.write(json.dumps(description.as_dict(), ensure_ascii=False, indent=2) + "\n")

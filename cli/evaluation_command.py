@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soul_lightning.cli.arguments import CommandParser
-from soul_lightning.cli.recipe_files import Recipe, find_recipe
+from soul_lightning.cli.recipe_files import Recipe, config_arguments, find_recipe, name_of
 from soul_lightning.cli.terminal import is_first_process, speaking
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.run_folder import CONFIG_NAME, EXPORT_NAME, new_run_folder
@@ -57,13 +57,13 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
             f"{command} needs --config NAME or FILE, or a run folder; `soul-lightning recipes list` shows the recipes"
         )
     recipes: list[Recipe] = [find_recipe(name).require("fit") for name in configs]
-    given = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
+    given = config_arguments(recipes)
 
     from soul_lightning.cli.closing import show_evaluation
     from soul_lightning.cli.evaluating import evaluate
 
     with speaking(command, parser.mode(options)) as speaker:
-        result = evaluate([*given, *others], recipes[-1].name, command, network=network, folder=folder)
+        result = evaluate([*given, *others], name_of(recipes), command, network=network, folder=folder)
         if is_first_process():
             speaker.close(result.folder, result.summary, lambda: show_evaluation(result))
     return 0

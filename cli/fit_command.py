@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from soul_lightning.cli.arguments import CommandParser, boolean
-from soul_lightning.cli.recipe_files import find_recipe
+from soul_lightning.cli.recipe_files import config_arguments, find_recipe, name_of
 from soul_lightning.cli.terminal import is_first_process, speaking
 from soul_lightning.exceptions import MisconfigurationError
 
@@ -52,8 +52,8 @@ def run(args: Sequence[str]) -> int:
     if not options.config and not others and not options.help_all:
         raise MisconfigurationError("fit needs --config NAME or FILE; `soul-lightning recipes list` shows the recipes")
     recipes = [find_recipe(name).require("fit") for name in options.config]
-    configs = [argument for recipe in recipes for argument in ("--config", str(recipe.path))]
-    name = recipes[-1].name if recipes else "fit"
+    configs = config_arguments(recipes)
+    name = name_of(recipes) if recipes else "fit"
 
     from soul_lightning.cli.closing import show_fit
     from soul_lightning.cli.fitting import fit

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from soul_lightning.callbacks.base import ProbeCallback
+from soul_lightning.callbacks.dashboard import Dashboard
 from soul_lightning.callbacks.hugging_face_export import HuggingFaceExport
 from soul_lightning.callbacks.memory_estimate import MemoryEstimator
 from soul_lightning.checkpoint_io import AtomicCheckpointIO
@@ -44,6 +46,7 @@ from soul_lightning.cli.resuming import (
 from soul_lightning.cli.run_checkpoint import RunCheckpoint
 from soul_lightning.cli.run_events import RunEvents
 from soul_lightning.cli.run_start import RunStart
+from soul_lightning.cli.stages import read_yaml
 from soul_lightning.cli.summary import config_hash, summarize
 from soul_lightning.cli.terminal import emits_events, is_quiet
 from soul_lightning.exceptions import MisconfigurationError, RunInterrupted, TrainingDivergedError
@@ -83,7 +86,7 @@ TITLES = {
     "checkpoint": "What an interrupted run goes on from",
 }
 """Of the groups of options."""
-KNOWN_CHECKPOINTS = (LAST, "best", "hpc", "registry")
+KNOWN_CHECKPOINTS = (LAST, "hpc", "registry")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without the warning that the process has arguments of its own: it has, and they are these."""
+        for path in _config_files(args) if isinstance(args, list) else ():
+            read_yaml(path.read_text(encoding="utf-8"), str(path))  # jsonargparse would not name the file
         self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
         missing = [key for key in ("model", "data") if not self.config.get(key)]
         if missing:
@@ -187,7 +192,9 @@ class FitCLI(LightningCLI):
             strategy.init_args.save_distributed_checkpoint = False
         self.run_folder = self.run_folder or new_run_folder(self.recipe)
         if checkpoint and checkpoint not in KNOWN_CHECKPOINTS and not Path(checkpoint).is_file():
-            raise MisconfigurationError(f"the checkpoint {checkpoint!r} does not exist; check --ckpt_path")
+            raise MisconfigurationError(
+                f"the checkpoint {checkpoint!r} does not exist; give --ckpt_path a .ckpt file, or {LAST}"
+            )
         if self._instantiates and not checkpoint and getattr(rank_zero_only, "rank", 0) == 0:
             refuse_occupied(self.run_folder, ", or go on with that run through --ckpt_path")
 
@@ -203,7 +210,7 @@ class FitCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.run_folder)
         if settings.logger is None or settings.logger is True:
             kwargs["logger"] = EventsLogger(self.run_folder)
-        callbacks = _listed(settings.callbacks)
+        callbacks = [*_listed(settings.callbacks), Dashboard()]  # behind those whose numbers it arranges
         shows = settings.enable_progress_bar is not False and not is_quiet()
         kwargs["enable_progress_bar"] = shows
         if shows or emits_events():
@@ -354,6 +361,13 @@ def _close(
 def measures(trainer: Trainer) -> bool:
     """Whether there is a callback that measures."""
     return any(isinstance(callback, ProbeCallback) for callback in getattr(trainer, "callbacks", ()))
+
+
+def _config_files(args: Sequence[str]) -> list[Path]:
+    """The configuration files that arguments name, as far as they are there."""
+    given = [value for option, value in pairwise(args) if option == "--config"]
+    given += [argument.partition("=")[2] for argument in args if argument.startswith("--config=")]
+    return [path for path in map(Path, given) if path.is_file()]
 
 
 def _listed(value: Any) -> list[Any]:

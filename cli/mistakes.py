@@ -18,6 +18,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from soul_lightning.cli.arguments import nearest
+from soul_lightning.cli.hints import library_classes, unaccepted, unrecognized
 from soul_lightning.exceptions import MisconfigurationError
 
 ROOMS = (
@@ -29,6 +30,10 @@ ROOMS = (
 )
 """Packages whose classes have short names on the command line."""
 
+_NO_DEVICE = re.compile(r"No supported gpu backend|accelerator is not available")
+_NO_VALUE = re.compile(r"argument (\S+): expected one argument")
+_OF_ARGUMENTS = ("Does not validate", "Problem with given class_path", "Parser key")
+"""How reports of jsonargparse begin."""
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]*)\])(?:\. Got value: (.*))?")
@@ -82,9 +87,14 @@ def as_sentences() -> Iterator[None]:
             raise
         raise MisconfigurationError(f"{reason}; mend that, or choose another folder") from error
     except MisconfigurationException as error:
-        raise MisconfigurationError(" ".join(str(error).split()).rstrip(".!")) from error
+        said = " ".join(str(error).split()).rstrip(".!")
+        if _NO_DEVICE.search(said):
+            said = f"trainer.accelerator: {said.partition('. ')[0]}; set it to auto, or to cpu"
+        raise MisconfigurationError(said) from error
     except ValueError as error:
         inner = _inner(error)
+        if inner is None and str(error).startswith(_OF_ARGUMENTS):  # what a class says of what it was given
+            inner = MisconfigurationError(sentence(str(error)))
         if inner is None:
             raise
         raise inner from error
@@ -106,21 +116,25 @@ def sentence(report: str) -> str:
     """
     if report.startswith("Problems parsing config"):
         return " ".join(report.split())
+    valueless = _NO_VALUE.fullmatch(report)
+    whole = f"{valueless[1]} needs a value" if valueless else unrecognized(report)
+    if whole is not None:
+        return whole
     keys: list[str] = []
     reasons: list[str] = []
     value: str | None = None
     for line in (line.strip().removeprefix("- ").strip() for line in report.splitlines()):
-        key = _KEY.match(line)
+        key = _KEY.search(line)
         if key:
             keys.append(key[1])
             line = line[key.end() :]
         if line.startswith("Given value: ") and value is None:
-            value = line.removeprefix("Given value: ")
+            value = line.removeprefix("Given value: ").partition(". Got value: Namespace(")[0]
         if line and not line.startswith(_NOISE) and line not in reasons:
             reasons.append(line)
     telling = [reason for reason in reasons if not reason.startswith(_OTHER_BRANCHES)]
     reasons = telling or [reason for reason in reasons if reason.startswith("Import path ")] or reasons
-    reason = _reason(reasons, value) if reasons else " ".join(report.split())
+    reason = unaccepted(report) or (_reason(reasons, value) if reasons else " ".join(report.split()))
     where = ".".join(keys)
     return (f"{where}: {reason}" if where else reason).rstrip(".")
 
@@ -132,13 +146,19 @@ def _reason(reasons: list[str], value: str | None) -> str:
             f"a recipe may not name {denied[1]!r}, which runs code or touches files; name a class of this package or "
             f"of your own"
         )
-    unknown = next((found for found in map(_CLASS.match, reasons) if found), None)
-    if unknown:
-        hint = "" if "." in unknown[1] else nearest(unknown[1], import_rooms())
-        return f"there is no class {unknown[1]!r}{hint}; give a short name or an import path"
+    missing = next((reason for reason in reasons if reason.startswith("Requirement ")), None)
+    if missing:
+        return missing[:1].lower() + missing[1:]
     typed = [found for found in map(_TYPE.fullmatch, reasons) if found]
+    unknown = next((found for found in map(_CLASS.match, reasons) if found), None)
+    # Where a number may also be an object that gives it, what begins like no class was meant to be a number.
+    if unknown and (unknown[1][:1].isupper() or not any(found[1] in ("int", "float") for found in typed)):
+        hint = "" if "." in unknown[1] else nearest(unknown[1], [*import_rooms(), *library_classes()])
+        return f"there is no class {unknown[1]!r}{hint}; give a short name or an import path"
     if not typed:
-        return "; ".join(reason[:1].lower() + reason[1:] for reason in reasons)
+        said = "; ".join(reason[:1].lower() + reason[1:] for reason in reasons)
+        absent = any(reason.startswith("No module named") for reason in reasons)
+        return f"{said}; check the import path, which may begin in the folder of the command" if absent else said
     # An `expected` inside of a class says more than those of the unions around it, which only repeat what was given.
     expected = " or ".join(dict.fromkeys(found[1] or f"one of {found[2]}" for found in typed))
     got = next((found[3] for found in typed if found[3] is not None), value)

@@ -26,7 +26,8 @@ def show_panel(console: Console, title: str, lines: Mapping[str, str], whole: Co
     width = min(console.width, MOST_COLUMNS)
     console.print(Text(f"── {title} {'─' * max(2, width - len(title) - 4)}"[:width], style="bold"), soft_wrap=True)
     for name, text in lines.items():
-        parts = [text] if name in whole else textwrap.wrap(text, max(20, width - _NAME), break_on_hyphens=False)
+        wrapped = textwrap.wrap(text, max(20, width - _NAME), break_long_words=False, break_on_hyphens=False)
+        parts = [text] if name in whole else wrapped
         for place, part in enumerate(parts or [""]):
             console.print(Text.assemble(((name if not place else "").ljust(_NAME), "dim"), part), soft_wrap=True)
     console.print(Text("─" * width, style="bold"), soft_wrap=True)

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import TaskID
 
-from soul_lightning.cli.bars import bars, lines, pace, timing
+from soul_lightning.cli.bars import are_drawn, bars, lines, pace, timing
 
 SECONDS_BETWEEN_EPOCHS = 1.0
 """Off a terminal epochs that are shorter get no line each; the last one does."""
@@ -42,7 +42,7 @@ class StepProgressBar(ProgressBar):
         """On a terminal, start the bar."""
         super().on_train_start(trainer, pl_module)
         self._started_at, self._epoch_said_at = None, float("-inf")
-        if self._is_enabled and bars().console.is_interactive:
+        if self._is_enabled and are_drawn():
             self._task = bars().add(epoch_of(trainer), total_steps(trainer), "steps", trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -21,6 +21,7 @@ from soul_lightning.run_folder import (
     discarded_unless,
     new_run_folder,
     refuse_occupied,
+    refuse_unwritable,
     write_summary,
     write_text,
 )
@@ -127,6 +128,7 @@ def refuse_foreign(folder: Path, keys: Collection[str], telling: str) -> None:
     Raises:
         MisconfigurationError: It holds another run.
     """
+    refuse_unwritable(folder)
     try:
         earlier = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, yaml.YAMLError):

@@ -51,12 +51,12 @@ def resumed_folder(configs: Sequence[Any]) -> Path:
     """The run folder that `--ckpt_path last` means where no folder is given: that of its `config.yaml`.
 
     Args:
-        configs: The configuration files.
+        configs: The configuration files; None stands for a configuration that was composed of layers.
 
     Raises:
         MisconfigurationError: None of them is a run's own.
     """
-    for path in map(Path, map(str, configs)):
+    for path in (Path(str(config)) for config in configs if config is not None):
         if run_recipe(path) is not None:
             return path.parent
     raise MisconfigurationError(

@@ -110,11 +110,12 @@ def _lines(
 
 def _steps(facts: Mapping[str, Any]) -> str:
     steps = f"{facts['steps']:,}" if facts["steps"] is not None else "without an end"
-    epochs = f" in {facts['epochs']} epochs" if (facts["epochs"] or 0) > 0 else ""
+    epochs = facts["epochs"] or 0
+    passes = f" in {epochs} epoch{'s' if epochs > 1 else ''}" if epochs > 0 else ""
     begun = f" from step {facts['first_step']:,}" if facts["first_step"] else ""
     rows = f" of {facts['rows_per_step']} rows a stream" if facts["rows_per_step"] else ""
     each = " on each process" if rows and facts["processes"] > 1 else ""
-    return f"{steps}{epochs}{begun}{rows}{each}, {facts['optimizer']} at {facts['learning_rate']:g}"
+    return f"{steps}{passes}{begun}{rows}{each}, {facts['optimizer']} at {facts['learning_rate']:g}"
 
 
 def _memory(estimate: MemoryEstimate, available: int, device: str) -> str:

@@ -90,7 +90,8 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         config = get_loader("yaml")(text)
     except yaml.YAMLError as error:
-        raise MisconfigurationError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise MisconfigurationError(f"{source} is no YAML: {reason}; mend that line") from error
     if not isinstance(config, dict):
         raise MisconfigurationError(f"{source} must hold keys and values, got {type(config).__name__}")
     return config
@@ -251,7 +252,8 @@ def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in own.items():
         below = both.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_class = "class_path" in value and value["class_path"] != below.get("class_path")
+            classes = (value.get("class_path"), below.get("class_path"))
+            other_class = None not in classes and classes[0] != classes[1]
             both[key] = dict(value) if other_class else merged(below, value)
         else:
             both[key] = value

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,12 +64,27 @@ def refuse_occupied(folder: Path, otherwise: str = "") -> None:
     Raises:
         MisconfigurationError: It does, or it is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise MisconfigurationError(f"the run folder {str(folder)!r} is a file; choose another folder")
+    refuse_unwritable(folder)
     found = [name for name in (SUMMARY_NAME, CONFIG_NAME) if (folder / name).exists()]
     if found:
         raise MisconfigurationError(
             f"the folder {str(folder)!r} already holds another run ({found[0]}); choose another folder{otherwise}"
+        )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Check that a run can be written to `folder`, before anything is loaded.
+
+    Raises:
+        MisconfigurationError: It is a file, lies below one, or is closed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise MisconfigurationError(f"the run folder {str(folder)!r} is a file; choose another folder")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "may not be written to" if there.is_dir() else "is a file"
+        raise MisconfigurationError(
+            f"the run folder {str(folder)!r} cannot be made: {str(there)!r} {reason}; choose another folder"
         )
 
 

@@ -45,6 +45,8 @@ def test_the_wheel_installs_elsewhere_and_runs(tmp_path: Path) -> None:
     assert "soul_lightning/py.typed" in names
     assert {"soul_lightning/reports/audit.css", "soul_lightning/reports/audit.html.jinja"} <= set(names)
     assert any(name.startswith("soul_lightning/networks/packaged/tiny_world/clean/") for name in names)
+    recipes = {path.relative_to(ROOT / "cli") for path in (ROOT / "cli" / "recipes").rglob("*.yaml")}
+    assert {f"soul_lightning/cli/{path}" for path in recipes} <= set(names)
     assert all(name.startswith("soul_lightning") for name in names)
     install = [
         sys.executable,
@@ -61,7 +63,7 @@ def test_the_wheel_installs_elsewhere_and_runs(tmp_path: Path) -> None:
     subprocess.run(install, check=True, capture_output=True)
     run(sys.executable, "-P", "-c", IMPORT_ALL.format(target=str(target)), cwd=empty, path=target)
     listed = run(sys.executable, "-P", "-m", "soul_lightning.cli", "recipes", "list", cwd=empty, path=target)
-    assert "quickstart" in listed
+    assert "quickstart" in listed and "tofu-smollm2" in listed and "objective/" in listed
     run(
         sys.executable, "-P", "-m", "soul_lightning.cli", "fit", "--config", "quickstart",
         "--trainer.max_epochs", "1", "--trainer.default_root_dir", str(empty / "run"), cwd=empty, path=target,

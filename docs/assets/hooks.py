@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Have links to those pages find them, and write down what each command says of itself."""
+    """Have links to those pages find them, sentences wrap, and each command say what it says of itself."""
     here = posixpath.dirname(page.file.src_uri)
     names = "|".join(AT_THE_TOP)
 
@@ -34,6 +34,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"]({posixpath.relpath(f'{link[1].lower()}.md', here)}"
 
     text = re.sub(rf"\]\((?:\.\./)*({names})\.md", place, markdown)
+    text = re.sub(r"^```text\n(?=error: )", "```{ .text .wrapped }\n", text, flags=re.MULTILINE)
     if page.file.src_uri == "reference/commands.md":
         text += "".join(f"\n## {name}\n\n```text\n{_help(name)}\n```\n" for name in COMMANDS)
     return text

@@ -21,7 +21,7 @@ from soul_lightning.attacks.knowledge import Asking, knowledge
 from soul_lightning.encoding import EncodedExample, collate, encode_labelled
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
-from soul_lightning.progress import tracked
+from soul_lightning.progress import counted
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.scoring.measured_rows import Value
 from soul_lightning.scoring.scored_model import ScoredModel
@@ -161,13 +161,17 @@ def recovery(
     found: dict[RowKey, dict[int, dict[str, Value]]] = {}
     device = model.adapter.device
     # Trainer.test runs in inference mode, and a run in bf16 under autocast; the copy is trained in float32 all the same
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        counted("relearning", training.measure_at[-1], "steps") as advance,
+    ):
         network = _trainable_copy(model.adapter.network, caller)
         copied = replace(model.adapter, network=network)
         rows = _encoded(lesson.taught, model, caller)
         optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=0.0)
-        order = tracked(_order(len(rows), training, seed), "relearning", "steps")
-        for step, places in enumerate(order):
+        for step, places in enumerate(_order(len(rows), training, seed)):
             if step in training.measure_at:
                 scored = ScoredModel(copied, model.token_budget, model.max_tokens)  # a new one: the weights have moved
                 for probe in lesson.asked:
@@ -179,6 +183,7 @@ def recovery(
                 optimizer.zero_grad()
                 (-label_predictions(network, batch.to(device)).log_probs.mean()).backward()
                 optimizer.step()
+                advance(1)
     return found
 
 

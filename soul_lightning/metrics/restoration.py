@@ -27,7 +27,8 @@ class ModelScores:
         restoration: (acc − acc_corrupted) / (acc_clean − acc_corrupted) on the corrupted people; none where the
             comparison's `note` says why.
         restoration_known: The same on the facts that the clean model knew.
-        per_relation: Restoration of each relation; none where the clean model is not above the corrupted one.
+        per_relation: Restoration of each relation; none where the clean model is not above the corrupted one. Draws on
+            which it is not are left out of the interval.
         per_entity: Restoration of each entity, all runs together.
     """
 
@@ -37,7 +38,7 @@ class ModelScores:
     accuracy_control: Interval | None
     restoration: Interval | None
     restoration_known: Interval | None
-    per_relation: Mapping[str, float | None] = field(default_factory=dict)
+    per_relation: Mapping[str, Interval | None] = field(default_factory=dict)
     per_entity: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -337,16 +338,28 @@ class _Draws:
             accuracy_control=self._optional(self._control_accuracy(model)),
             restoration=self._optional(self.restoration(model, everything)),
             restoration_known=self._optional(self.restoration(model, self.known)) if self.known.any() else None,
-            per_relation=self._by_group(model, self.answers.relations),
-            per_entity=self._by_group(model, self.answers.subjects),
+            per_relation=self._by_relation(model),
+            per_entity=self._by_entity(model),
         )
 
-    def _by_group(self, model: str, groups: Sequence[str]) -> dict[str, float | None]:
+    def _by_relation(self, model: str) -> dict[str, Interval | None]:
         if self.clean is None or self.corrupted is None:
             return {}
-        names = np.array(groups)
+        names = np.array(self.answers.relations)
+        result: dict[str, Interval | None] = {}
+        for name in sorted(set(self.answers.relations)):
+            among = (names == name).astype(np.float64)
+            gained = self.accuracy(model, among) - self.accuracy(self.corrupted, among)
+            restored = gained / self._gap(among)
+            result[name] = self._interval(restored) if np.isfinite(restored[0]) else None
+        return result
+
+    def _by_entity(self, model: str) -> dict[str, float | None]:
+        if self.clean is None or self.corrupted is None:
+            return {}
+        names = np.array(self.answers.subjects)
         result: dict[str, float | None] = {}
-        for name in sorted(set(groups)):
+        for name in sorted(set(self.answers.subjects)):
             clean, corrupted, own = (
                 float(self.answers.true[each][names == name].mean()) for each in (self.clean, self.corrupted, model)
             )

@@ -16,6 +16,7 @@ from soul_lightning.modules.losses import evenly_spaced
 from soul_lightning.networks.modes import evaluation_mode
 from soul_lightning.networks.predictions import Predictions
 from soul_lightning.optim.curvature import GaussNewtonBartlett
+from soul_lightning.progress import tracked
 from soul_lightning.protocols import SuppliesStreams
 from soul_lightning.sharding import here, split_like, whole
 
@@ -154,7 +155,7 @@ def salient_weights(module: StreamModule, saliency: Saliency) -> list[Tensor]:
     batches = [part for batch in supplier.stream("forget") for part in batch.split(module.micro_batches)]
     batches = evenly_spaced(batches, saliency.batches)
     with evaluation_mode(module.network), module.trainer.precision_plugin.forward_context():
-        for batch in batches:
+        for batch in tracked(batches, "saliency", "batches"):
             loss = module.term_loss("forget", batch.to(module.device))
             loss.backward()
         scores = [_taken(parameter).abs_() for parameter in parameters]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from soul_lightning.exceptions import MisconfigurationError, TrainingDivergedError
+from soul_lightning.progress import counted, tracked
 
 RowLoss = Callable[[], Tensor]
 """Computes the summed loss of some rows, a scalar with a graph; called anew for every derivative."""
@@ -192,22 +193,24 @@ class ConjugateGradient(InverseHessian):
         direction = right_side.clone()
         first = square = _dot(residual, residual)
         done = 0
-        while done < self.iterations and square > self.tolerance**2 * first:
-            product = loss.product(direction).add_(direction, alpha=damping)
-            bend = _dot(direction, product)
-            if not bend > 0:  # NaN too
-                warnings.warn(
-                    f"ConjugateGradient met negative curvature after {done} iterations and stops there; "
-                    f"raise damping (now {damping:g}) above the Hessian's most negative eigenvalue",
-                    stacklevel=2,
-                )
-                break
-            length = square / bend
-            x.add_(direction, alpha=length)
-            residual.add_(product, alpha=-length)
-            before, square = square, _dot(residual, residual)
-            direction.mul_(square / before).add_(residual)
-            done += 1
+        with counted("inverse Hessian", self.iterations, "steps") as advance:
+            while done < self.iterations and square > self.tolerance**2 * first:
+                product = loss.product(direction).add_(direction, alpha=damping)
+                bend = _dot(direction, product)
+                if not bend > 0:  # NaN too
+                    warnings.warn(
+                        f"ConjugateGradient met negative curvature after {done} iterations and stops there; "
+                        f"raise damping (now {damping:g}) above the Hessian's most negative eigenvalue",
+                        stacklevel=2,
+                    )
+                    break
+                length = square / bend
+                x.add_(direction, alpha=length)
+                residual.add_(product, alpha=-length)
+                before, square = square, _dot(residual, residual)
+                direction.mul_(square / before).add_(residual)
+                done += 1
+                advance(1)
         return Solution(x, done, (square / first) ** 0.5 if first else 0.0)
 
 
@@ -248,7 +251,7 @@ class LiSSA(InverseHessian):
         scale = self.scale or largest_eigenvalue(loss, right_side, damping, self.power_iterations, generator)
         norm = _dot(right_side, right_side) ** 0.5
         x = torch.zeros_like(right_side)
-        for step in range(1, self.depth + 1):
+        for step in tracked(range(1, self.depth + 1), "inverse Hessian", "steps"):
             part = int(torch.randint(len(loss.parts), (), generator=generator)) if self.samples else None
             residual = (right_side - loss.product(x, part)).sub_(x, alpha=damping)
             self._check(residual, norm, step, scale, damping, limit=DIVERGED)
@@ -287,7 +290,7 @@ def largest_eigenvalue(
     """
     vector = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
     norm = 1.0
-    for _ in range(iterations):
+    for _ in tracked(range(iterations), "largest eigenvalue", "products"):
         vector /= _dot(vector, vector) ** 0.5
         vector = loss.product(vector).add_(vector, alpha=damping)
         norm = _dot(vector, vector) ** 0.5

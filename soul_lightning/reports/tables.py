@@ -1,11 +1,12 @@
-"""The restoration comparison as a table in the terminal, as CSV and in words."""
+"""The restoration comparison as a table in the terminal, as CSV and in words; answers before and after."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from random import Random
 
 from rich.table import Table
 from rich.text import Text
@@ -109,25 +110,53 @@ def _signed(interval: Interval) -> str:
     return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
-def answers_markdown(before: Sequence[AnswerRow], after: Sequence[AnswerRow], limit: int = 12) -> str:
-    """A Markdown table of the same questions before and after, the changed answers first.
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """What two models answer to one question.
+
+    Attributes:
+        about: The set that the question is of.
+        question: The question.
+        truth: The main true answer.
+        before: What the model before training wrote.
+        after: What it wrote last.
+    """
+
+    about: str
+    question: str
+    truth: str
+    before: str
+    after: str
+
+
+ANSWER_COLUMNS = tuple(field.name for field in fields(AnswerPair))
+
+
+def sampled_answers(pairs: Sequence[AnswerPair], each: int = 8, seed: int = 0) -> list[tuple[str, ...]]:
+    """The cells of a table of answers before and after: of each set so many questions, drawn at random, in their order.
 
     Args:
-        before: Rows of one model.
-        after: Rows of another model for the same questions.
-        limit: Most questions shown.
+        pairs: All that were asked.
+        each: Most questions of a set.
+        seed: Seed of the draw.
     """
+    rows: list[tuple[str, ...]] = []
+    for about in dict.fromkeys(pair.about for pair in pairs):
+        own = [pair for pair in pairs if pair.about == about]
+        places = sorted(Random(seed).sample(range(len(own)), min(each, len(own))))
+        rows += [astuple(own[place]) for place in places]
+    return rows
+
+
+def judged_pairs(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> list[AnswerPair]:
+    """The questions that both models answered, each answer with its verdict."""
     later = {row.key: row for row in after}
-    pairs = [(row, later[row.key]) for row in before if row.key in later]
-    pairs.sort(key=lambda pair: pair[0].answer == pair[1].answer)  # stable: changed ones first
-    lines = ["| question | truth | before | after |", "| --- | --- | --- | --- |"]
-    for old, new in pairs[:limit]:
-        cells = (old.prompt, old.truth, f"{old.answer} {_mark(old)}", f"{new.answer} {_mark(new)}")
-        lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+    return [
+        AnswerPair(row.role, row.prompt, row.truth, _judged(row), _judged(later[row.key]))
+        for row in before
+        if row.key in later
+    ]
 
 
-def _mark(row: AnswerRow) -> str:
-    if row.true:
-        return "(true)"
-    return "(false)" if row.false else "(other)"
+def _judged(row: AnswerRow) -> str:
+    return f"{row.answer} ({'true' if row.true else 'false' if row.false else 'other'})"

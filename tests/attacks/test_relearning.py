@@ -28,10 +28,12 @@ from soul_lightning.attacks.relearning import (
 from soul_lightning.encoding import encode
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.forward import label_predictions
+from soul_lightning.progress import listening
 from soul_lightning.protocols import Batch, Example, Probe
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.scored_model import ScoredModel
 from tests.conftest import FORGET, PLAIN, RETAIN, as_examples
+from tests.test_progress import Heard
 
 ASKED = Probe("asked", "question", as_examples(FORGET), "forget", PLAIN)
 OTHERS = Probe("retain", "text", as_examples(RETAIN), "retain", PLAIN)
@@ -195,7 +197,10 @@ def test_a_copy_learns_and_the_model_stays(
 
 def test_step_zero_is_the_model_itself(tiny_network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     model = scored(tiny_network, tokenizer)
-    found = recovery(model, Lesson([OTHERS], [ASKED]), ASKING, FAST, 0, "test")
+    heard = Heard()
+    with listening(heard):
+        found = recovery(model, Lesson([OTHERS], [ASKED]), ASKING, FAST, 0, "test")
+    assert ("relearning", 4, "steps") in heard.works
     known = knowledge(model, ASKED, ASKING)
     assert {index: steps[0] for (_, index), steps in found.items()} == known
     assert all(list(steps) == [0, 1, 4] for steps in found.values())

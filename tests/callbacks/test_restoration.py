@@ -83,8 +83,11 @@ def test_a_fit_leaves_metrics_rows_table_and_figure(
     events.Reload()
     steps = [event.step for event in events.Scalars("restoration/accuracy_control")]
     assert steps == [0, 2, 4]  # before training and after each epoch, in optimizer steps
-    assert [event.step for event in events.Scalars("restoration/clean/false_share")] == [0]
-    assert "restoration" in events.Tags()["images"]
+    for model in ("clean", "corrupted", "retain-only"):  # runs of their own: level lines beside the curve
+        beside = EventAccumulator(str(run / model), size_guidance={"scalars": 0})
+        beside.Reload()
+        assert [event.step for event in beside.Scalars("restoration/false_share")] == [0, 4]
+    assert set(events.Tags()["images"]) == {"restoration/by_model", "restoration/by_relation"}
     assert "restoration/answers/text_summary" in events.Tags()["tensors"]
 
 

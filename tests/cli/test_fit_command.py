@@ -33,7 +33,7 @@ def test_run_folder_and_summary(run: Run, recipe: Path, tmp_path: Path) -> None:
     folder = only_run(tmp_path)
     assert folder.parent.name == "tiny"
     names = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert names == {"config", "summary", "export", "events"}
+    assert names == {"config", "summary", "export", "events", "final"}
     assert str(folder.relative_to(tmp_path)) in outcome.out
     assert "tensorboard --logdir" in outcome.out
 

@@ -32,7 +32,7 @@ from soul_lightning.cli.comparison_grid import check_comparison
 from soul_lightning.cli.fitting import check_config
 from soul_lightning.cli.main import main
 from soul_lightning.cli.mistakes import import_rooms
-from soul_lightning.cli.recipe_files import packaged_recipes, recipe_comment
+from soul_lightning.cli.recipe_files import packaged_layers, packaged_recipes, recipe_comment
 from soul_lightning.cli.request_runs import check_requests
 from soul_lightning.cli.restoring import check_stages
 from tests.docs.pages import ROOT
@@ -59,6 +59,9 @@ COMES_WITH = {
     "git": None,
 }
 """Other programs by the package of pyproject.toml that brings them; none where page or system bring them."""
+
+PARSED: dict[tuple[str, ...], int] = {}
+"""Commands that were parsed, and their exit codes."""
 
 
 class Desk:
@@ -114,11 +117,12 @@ class Desk:
 
     def _soul_lightning(self, arguments: list[str], is_run: bool) -> int:
         command = arguments[0] if arguments else "--help"
+        configs = [after for before, after in pairwise(arguments) if before == "--config"]
         if not command.startswith("-") and command not in BY_THEMSELVES:
             texts = tuple(recipe.text for recipe in packaged_recipes().values())
-            configs = [after for before, after in pairwise(arguments) if before == "--config"]
-            is_packaged = any(
-                name in packaged_recipes() or (Path(name).is_file() and Path(name).read_text().endswith(texts))
+            is_packaged = all(
+                name in packaged_recipes() | packaged_layers()
+                or (Path(name).is_file() and Path(name).read_text().endswith(texts))
                 for name in configs
             )
             is_run = is_run and not is_packaged
@@ -127,8 +131,13 @@ class Desk:
         if is_run:
             bar = ["--trainer.enable_progress_bar=false"] if command in TRAIN and "--help" not in arguments else []
             return main([*arguments, *bar])
+        if tuple(arguments) in PARSED:
+            return PARSED[tuple(arguments)]
         with parsed_only(self.patch):
-            return main(arguments)
+            code = main(arguments)
+        if configs and all(name in packaged_recipes() for name in configs):  # as it stands on other pages too
+            PARSED[tuple(arguments)] = code
+        return code
 
     def _launched(self, arguments: list[str]) -> int:
         from torch.distributed.run import get_args_parser

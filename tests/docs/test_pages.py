@@ -100,7 +100,7 @@ def _read(block: Block, yamls: list[Block]) -> None:
     if set(content) <= {"model", "data", "trainer", "seed_everything"}:
         configs.append(str(path))
         check_config([word for config in configs for word in ("--config", config)], "page")
-    elif "audit" in content:
+    elif "audit" in content or "layers" in content:
         return  # for the command below
     else:  # settings of the DataModule that the page showed first, one a line
         Path("data.yaml").write_text(yamls[0].text)

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +41,29 @@ class Page:
 
     def show(self, path: Path, width: int, scheme: Scheme, media: str = "screen") -> None:
         """Open a file in a window `width` CSS pixels wide."""
-        self.do("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.resize(width, 900)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.do("Emulation.setEmulatedMedia", media=media, features=features)
+        self.open(path.as_uri())
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window so large, in CSS pixels."""
+        self.do("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def open(self, address: str) -> None:
+        """Open an address, and wait until it is loaded."""
         self._loaded = False
-        self.do("Page.navigate", url=path.as_uri())
+        self.do("Page.navigate", url=address)
         while not self._loaded:
             self._receive()
+
+    def wait_for(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        """What a piece of JavaScript gives as soon as it is true; a page fills itself after it is loaded."""
+        until = time.monotonic() + seconds
+        while not (found := self.value(expression)):
+            assert time.monotonic() < until, f"the page never came to {expression}"
+            time.sleep(0.2)
+        return found
 
     def value(self, expression: str) -> Any:
         """What a piece of JavaScript gives, as a plain value."""

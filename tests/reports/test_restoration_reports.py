@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from soul_lightning.metrics.restoration import RestorationComparison, compare_restoration
-from soul_lightning.reports.figures import restoration_figure, save_figure
+from soul_lightning.reports.figures import relation_figure, restoration_figure, save_figure
 from soul_lightning.reports.tables import (
-    answers_markdown,
+    judged_pairs,
     restoration_sentences,
     restoration_table,
+    sampled_answers,
     write_restoration_csv,
 )
 from soul_lightning.scoring.answers import AnswerRow
@@ -97,16 +99,58 @@ def test_csv_holds_every_number(tmp_path: Path) -> None:
     assert records["unlearned"]["baseline"] == "retain-only"
 
 
-def test_sample_answers_show_the_changed_ones_first() -> None:
-    lines = answers_markdown(rows("m", "tf-"), rows("m", "tf-")[:1] + rows("n", "--t")[1:], limit=2).splitlines()
-    assert len(lines) == 4
-    assert lines[2] == "| who \\| 1 | x | m 1 (false) | n 1 (other) |"
+def test_answers_are_paired_and_judged() -> None:
+    pairs = judged_pairs(rows("m", "tf-"), rows("n", "--t")[1:])
+    assert [(pair.question, pair.before, pair.after) for pair in pairs] == [
+        ("who | 1", "m 1 (false)", "n 1 (other)"),
+        ("who | 2", "m 2 (other)", "n 2 (true)"),
+    ]
+
+
+def test_a_sample_of_answers_is_drawn_by_its_seed_from_each_set() -> None:
+    marks = "t" * 20
+    pairs = judged_pairs(rows("m", marks), rows("n", marks)) + judged_pairs(
+        rows("m", marks, "control"), rows("n", marks, "control")
+    )
+    drawn = [sampled_answers(pairs, each=4, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [row[0] for row in drawn[0]] == ["corrupted"] * 4 + ["control"] * 4
+    numbers = [int(row[1].split()[-1]) for row in drawn[0][:4]]
+    assert numbers == sorted(set(numbers))
+    assert len(sampled_answers(pairs, each=99)) == len(pairs)
 
 
 def test_the_figure_has_labelled_axes_and_a_file(tmp_path: Path) -> None:
     figure = restoration_figure(compared())
-    assert [axis.get_ylabel() for axis in figure.axes] == ["share of answers", "restoration (0 corrupted, 1 clean)"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["share of answers", "restoration\n(0 corrupted, 1 clean)"]
     assert len(restoration_figure(compared(with_clean=False)).axes) == 1
     save_figure(figure, tmp_path / "restoration.png")
     assert (tmp_path / "restoration.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_figure_shows_each_relation_that_lost_something() -> None:
+    answers = {
+        "clean": rows("clean", "tttt"),
+        "corrupted": rows("corrupted", "ff-t"),
+        "retain-only": rows("retain-only", "tfft"),
+        "unlearned": rows("unlearned", "ttft"),
+    }
+    relations = ("born in", "born in", "speaks", "plays")  # nothing of the last was lost
+    answers = {
+        model: [replace(row, relation=name) for row, name in zip(own, relations, strict=True)]
+        for model, own in answers.items()
+    }
+    figure = relation_figure(compare_restoration(answers))
+    assert figure is not None
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["speaks", "born in"]
+    bars = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axis.containers if len(bars) == 2}
+    assert bars["unlearned"] == [0.0, 1.0]
+    assert bars["retain-only"] == [0.0, 0.5]
+
+
+def test_without_relations_or_a_clean_model_there_is_no_figure_of_them() -> None:
+    assert relation_figure(compared(with_clean=False)) is None
+    unnamed = {model: [replace(row, relation="") for row in rows(model, "tf")] for model in ("clean", "corrupted", "x")}
+    assert relation_figure(compare_restoration(unnamed)) is None

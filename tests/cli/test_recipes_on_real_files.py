@@ -1,0 +1,99 @@
+"""Each laptop task on the real files, callbacks and all; only the network is tiny, of the class that SmolLM2 has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.cli.conftest import Run
+from tests.conftest import real_data
+
+ASKED_LITTLE = {
+    "tofu-smollm2/po-sophia": ("text_probes=4", "question_probes=2"),
+    "copyright-smollm2/simnpo-sophia": ("text_probes=6", "retain_rows=40"),
+    "detox-smollm2/po-sophia": ("text_probes=6", "retain_rows=40", "template.chat=false"),
+    "wmdp-smollm2/rmu-adamw": ("text_probes=6",),
+}
+"""Settings of the data that keep a task's callbacks short."""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of eleven narrow blocks over single bytes, so that it can read any text."""
+    folder = tmp_path_factory.mktemp("network")
+    letters = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>").save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(letters),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=11,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def texts() -> str:
+    return f"retain={real_data('c4/c4_en_200words.jsonl')}"
+
+
+SOURCES: dict[str, Callable[[], list[str]]] = {
+    "tofu-smollm2": lambda: [f"folder={real_data('tofu')}"],
+    "copyright-smollm2": lambda: [f"documents={real_data('books_public_domain')}", texts()],
+    "detox-smollm2": lambda: [f"pairs={real_data('pku_saferlhf/pku_saferlhf_pairs.jsonl')}", texts()],
+    "wmdp-smollm2": lambda: [f"forget={real_data('books_public_domain/alice_in_wonderland.txt')}", texts()],
+}
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASKED_LITTLE)
+def test_a_laptop_recipe_on_real_files(run: Run, tmp_path: Path, network: Path, name: str) -> None:
+    data = [*SOURCES[name.partition("/")[0]](), *ASKED_LITTLE[name]]
+    outcome = run(
+        "fit", "--config", name, *(f"--data.init_args.{setting}" for setting in data),
+        f"--model.init_args.network.pretrained_model_name_or_path={network}", "--trainer.max_epochs=1",
+        "--trainer.max_steps=-1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu", "--trainer.devices=1",
+        "--trainer.precision=32-true", "--trainer.default_root_dir=run", "--trainer.enable_checkpointing=false",
+        "--trainer.enable_progress_bar=false",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["recipe"] == name and summary["optimizer_steps"] == 2
+    assert any(key.startswith(("utility/", "membership/", "memorization/")) for key in summary)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_laptop_recipe_of_restor_on_real_files(run: Run, tmp_path: Path, network: Path) -> None:
+    stages = ("corrupted", "retain-only-sophia", "npo-sophia")
+    outcome = run(
+        "restor", "--config", "restor-smollm2/npo-sophia", "--output", "out", f"--stages.clean.pretrained={network}",
+        f"--fit.data.init_args.folder={real_data('restor')}", f"--fit.data.init_args.{texts()}",
+        "--fit.data.init_args.documents_per_entity=2", "--fit.data.init_args.control_probes=4",
+        "--fit.data.init_args.in_context_examples=1", "--fit.data.init_args.relations=[P19]",
+        "--fit.data.init_args.max_tokens=64",
+        *(f"--stages.{stage}.trainer.limit_train_batches=1" for stage in stages),
+        *(f"--stages.{stage}.trainer.precision=32-true" for stage in stages), "--fit.trainer.accelerator=cpu",
+        "--fit.trainer.precision=32-true", "--fit.trainer.enable_progress_bar=false", "--fit.trainer.logger=false",
+        "--restoration.max_new_tokens=2",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {"retain-only-sophia/accuracy_corrupted", "npo-sophia/accuracy_corrupted"} <= set(summary)

@@ -16,7 +16,8 @@ from soul_lightning.callbacks.restoration_report import RestorationReport
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.metrics.bleu import require_sacrebleu, restoration_bleu
 from soul_lightning.metrics.judge import Judge
-from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
+from soul_lightning.metrics.restoration import RestorationComparison, compare_restoration
+from soul_lightning.metrics.restoration_draws import ModelScores
 from soul_lightning.networks.loading import resolve_source
 from soul_lightning.progress import labelled
 from soul_lightning.reports.layout import Chart, Headline

@@ -39,15 +39,16 @@ def show_evaluation(result: EvaluationResult) -> None:
 
 
 def show_restor(folder: Path) -> None:
-    """Where the table, the plot and the stages are."""
-    show_closing(
-        {
-            "Table": f"{folder / 'comparison.csv'}, {folder / 'comparison.png'}",
-            "Results": f"{folder / SUMMARY_NAME}",
-            "Stages": shlex.join(["tensorboard", "--logdir", str(folder)]),
-            "Next": _more_seeds("restor", folder),
-        }
-    )
+    """Where the table, the plot, the claims, if there are any, and the stages are."""
+    lines = {"Table": f"{folder / 'comparison.csv'}, {folder / 'comparison.png'}"}
+    if (folder / "claims.md").is_file():
+        lines["Claims"] = f"{folder / 'claims.md'}, {folder / 'claims.png'}"
+    lines |= {
+        "Results": f"{folder / SUMMARY_NAME}",
+        "Stages": shlex.join(["tensorboard", "--logdir", str(folder)]),
+        "Next": _more_seeds("restor", folder),
+    }
+    show_closing(lines)
 
 
 def show_compare(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from soul_lightning.cli.corruptions import branches
 from soul_lightning.cli.stage_repairs import repair_baselines, repair_record, repair_sentences, shown_names
 from soul_lightning.cli.stages import RestorConfig
 from soul_lightning.cli.terminal import output_console
@@ -14,6 +15,7 @@ from soul_lightning.metrics.bleu import Scores, restoration_bleu
 from soul_lightning.metrics.restoration import RestorationComparison, compare_restoration
 from soul_lightning.reports.figures import restoration_figure, save_figure
 from soul_lightning.reports.tables import (
+    Record,
     restoration_records,
     restoration_sentences,
     restoration_table,
@@ -23,10 +25,12 @@ from soul_lightning.scoring.answers import AnswerRow
 
 CSV_NAME = "comparison.csv"
 FIGURE_NAME = "comparison.png"
+FIGURES = "comparison*.png"
+"""Those of further corruptions too."""
 
 
 def write_comparison(folder: Path, rows: Mapping[str, Sequence[AnswerRow]], config: RestorConfig) -> dict[str, Any]:
-    """Compare the stages, show the tables, write CSV and plot.
+    """Compare the stages, corruption by corruption; show the tables, write CSV and plots.
 
     Args:
         folder: Where the files go.
@@ -37,13 +41,32 @@ def write_comparison(folder: Path, rows: Mapping[str, Sequence[AnswerRow]], conf
         Flat metric names and numbers: `npo/accuracy_corrupted`, `known/npo/…`, `npo/bleu_corrupted` where BLEU is asked
         for. The names of repaired stages say so, and `repaired` says what each is compared with.
     """
+    numbers: dict[str, Any] = {}
+    records: dict[str, Record] = {}
+    repaired: dict[str, Any] = {}
+    for branch in branches(config):
+        of = f", {branch.corrupted}" if config.further else ""
+        figure = FIGURE_NAME if branch.corrupted == config.corrupted else f"comparison-{branch.corrupted}.png"
+        own = {stage.name: rows[stage.name] for stage in branch.stages}
+        found, lines = _write_branch(folder / figure, own, branch, of)
+        numbers |= found
+        records |= {model: line for model, line in lines.items() if model not in records}  # a clean model of several
+        repaired |= repair_record(branch)
+    columns = dict.fromkeys(name for record in records.values() for name in record)
+    write_records_csv(folder / CSV_NAME, [dict.fromkeys(columns) | record for record in records.values()])
+    return numbers | ({"repaired": repaired} if repaired else {})
+
+
+def _write_branch(
+    figure: Path, rows: Mapping[str, Sequence[AnswerRow]], config: RestorConfig, of: str
+) -> tuple[dict[str, Any], dict[str, Record]]:
+    """What comes of one corruption: its tables, sentences and figure; its numbers, and its records by model."""
     comparison, *parts = _compared(rows, config)
-    records = {record["model"]: record for part in parts for record in restoration_records(part)}
+    records = {str(record["model"]): record for part in parts for record in restoration_records(part)}
     bleu = _bleu(rows, config)
-    write_records_csv(folder / CSV_NAME, [{**records[model], **bleu.get(model, {})} for model in comparison.scores])
-    save_figure(restoration_figure(comparison), folder / FIGURE_NAME)
+    save_figure(restoration_figure(comparison), figure)
     console = output_console()
-    console.print(restoration_table(comparison, "All facts"))
+    console.print(restoration_table(comparison, f"All facts{of}"))
     numbers = _numbers(parts)
     known = known_facts(rows, config.clean)
     if known is None:
@@ -51,14 +74,13 @@ def write_comparison(folder: Path, rows: Mapping[str, Sequence[AnswerRow]], conf
     else:
         on_known, *known_parts = _compared(known, config)
         if on_known.facts < comparison.facts:
-            console.print(restoration_table(on_known, "Facts that the clean model knew"))
+            console.print(restoration_table(on_known, f"Facts that the clean model knew{of}"))
         numbers |= {f"known/{name}": value for name, value in _numbers(known_parts).items()}
     sentences = [sentence for part in parts for sentence in restoration_sentences(part)]
     for sentence in (*dict.fromkeys(sentences), *repair_sentences(config), *map(_bleu_sentence, bleu.items())):
         console.print(sentence, markup=False, highlight=False)
     numbers |= {f"{model}/{name}": value for model, scores in bleu.items() for name, value in scores.items()}
-    repaired = repair_record(config)
-    return numbers | ({"repaired": repaired} if repaired else {})
+    return numbers, {model: {**records[model], **bleu.get(model, {})} for model in comparison.scores}
 
 
 def _bleu(rows: Mapping[str, Sequence[AnswerRow]], config: RestorConfig) -> dict[str, Scores]:

@@ -28,12 +28,18 @@ A recipe:
   restoration: {max_new_tokens: 16, batch_size: 32}     how the probes are asked
   table: {baseline: retain-only}          compared with, fact by fact; `bleu: true` adds BLEU
                                           (extra eval)
+    corruptions:                          others; what starts from one is measured against it alone
+      corrupted-2: {baseline: retain-only-2}
+  claims:                                 numbers that are above 0 where a claim is right
+    NPO restores more than GA: [{of: npo, minus: ga}]       lists are averaged
+    what was sure comes back: [{confidence: npo}]           rank correlation with recovery
 A stage with `shared: true` is made once, with the first seed. One with `repair: true` fine-tunes
 another stage's model once more (RESTOR's repair on instructions): its row is marked (repaired), and
 compared with retain-only after the same repair.
 
-The output folder holds seed<k>/<stage>/ (ordinary run folders), comparison.csv, comparison.png and
-summary.json. With --output of an earlier run, a finished stage is reused as long as its settings,
+The output folder holds seed<k>/<stage>/ (ordinary run folders), comparison.csv, comparison.png,
+summary.json, a figure more for each other corruption and, with claims, claims.md, claims.csv and
+claims.png. With --output of an earlier run, a finished stage is reused as long as its settings,
 the local files that they name (size and time of change), the stages it starts from, this package's
 code and the versions of python, torch, lightning and transformers are the same.
 """

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from soul_lightning.cli.comparing import CSV_NAME, FIGURE_NAME, write_comparison
+from soul_lightning.cli import claim_files
+from soul_lightning.cli.claim_files import confident_stages, write_claims
+from soul_lightning.cli.comparing import CSV_NAME, FIGURES, write_comparison
 from soul_lightning.cli.stage_runner import Asking, StageRunner, named
 from soul_lightning.cli.stages import KEYS, RestorConfig, content_hash
 from soul_lightning.cli.summary import versions
@@ -48,8 +50,9 @@ def restor(config: RestorConfig, recipe: str, output: Path | None = None) -> tup
     work = _Work(config, Asking.from_config(config.restoration), folder, recipe)
     work.check()
     rows: dict[str, list[AnswerRow]] = {stage.name: [] for stage in config.stages}
-    for name in (SUMMARY_NAME, CSV_NAME, FIGURE_NAME):  # of an earlier run: they would stand beside other settings
-        (folder / name).unlink(missing_ok=True)
+    for name in (SUMMARY_NAME, CSV_NAME, FIGURES, *claim_files.FILE_NAMES):
+        for path in folder.glob(name):  # of an earlier run: it would stand beside other settings
+            path.unlink()
     emit("start", command="restor", recipe=recipe, run=str(folder))
     with discarded_unless(lambda: work.finished > 0, folder):
         write_text(folder / CONFIG_NAME, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
@@ -57,7 +60,10 @@ def restor(config: RestorConfig, recipe: str, output: Path | None = None) -> tup
             for name, answers in work.run(seed).items():
                 rows[name] += answers
     numbers = write_comparison(folder, rows, config)
-    summary = numbers | {
+    claims = write_claims(folder, rows, work.probabilities, config, recipe)
+    summary = {
+        **numbers,
+        **claims,
         "recipe": recipe,
         "recipe_hash": content_hash(config.raw),
         "seeds": list(config.seeds),
@@ -84,6 +90,9 @@ class _Work:
         self.config = config
         self.runner = StageRunner(config.fit, asking, folder, recipe, config.seeds[0])
         self.finished = 0
+        self.probabilities: dict[str, dict[tuple[int, str, int], float]] = {
+            name: {} for name in confident_stages(config)
+        }
 
     def check(self) -> None:
         """Parse every stage's configuration before the first is trained."""
@@ -105,6 +114,8 @@ class _Work:
                 model = models[stage.name] = self.runner.model(stage, seed, models, stage_hash, label)
                 probes = self.runner.probes(seed, model)
                 rows[stage.name] = self.runner.answers(stage, seed, model, stage_hash, probes, label)
+                if stage.name in self.probabilities:
+                    self.probabilities[stage.name] |= self.runner.probabilities(model, probes, seed)
             self.finished += 1
             emit(
                 "run",

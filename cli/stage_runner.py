@@ -27,10 +27,13 @@ from soul_lightning.protocols import Probe, SuppliesProbes
 from soul_lightning.run_folder import EXPORT_NAME, read_summary, write_text
 from soul_lightning.scoring.adapter import CausalLMAdapter
 from soul_lightning.scoring.answers import AnswerRow, answer_probe, read_rows, write_rows
+from soul_lightning.scoring.scorer import Scorer
 
 ROWS_NAME = "rows/restoration_unlearned.jsonl"
 MARK_NAME = "rows/measured.json"
 ROLES = ("corrupted", "control")
+LONGEST_QUESTION_TOKENS = 2048
+"""Longer ones, with their context and answer, are cut when the true answer's probability is asked for."""
 
 
 @dataclass(frozen=True)
@@ -244,9 +247,28 @@ class StageRunner:
             )
         return self.choose(type(data).__name__, data.probes())
 
-    def _ask(self, stage: Stage, model: str, probes: Sequence[Probe], label: str) -> list[AnswerRow]:
+    def probabilities(self, model: str, probes: Sequence[Probe], seed: int) -> dict[tuple[int, str, int], float]:
+        """The probability of the true answer to each question about corrupted facts, by `AnswerRow.key`.
+
+        Args:
+            model: The model's folder.
+            probes: The questions.
+            seed: The run's seed.
+        """
+        scorer = Scorer(self._adapter(model), max_tokens=LONGEST_QUESTION_TOKENS)
+        return {
+            (seed, probe.name, score.index): score.probability
+            for probe in probes
+            if probe.role == "corrupted"
+            for score in scorer(probe.examples, probe.template)
+        }
+
+    def _adapter(self, model: str) -> CausalLMAdapter:
         source = PretrainedNetwork(model)
-        adapter = CausalLMAdapter(source.load_network().to(self._device), source.load_tokenizer())
+        return CausalLMAdapter(source.load_network().to(self._device), source.load_tokenizer())
+
+    def _ask(self, stage: Stage, model: str, probes: Sequence[Probe], label: str) -> list[AnswerRow]:
+        adapter = self._adapter(model)
         judge = Judge(threshold=self.asking.threshold)
         total = sum(len(probe.examples) for probe in probes)
         self._note(f"{label}: asking {total} questions")

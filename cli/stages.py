@@ -20,12 +20,14 @@ from jsonargparse import get_loader
 import soul_lightning
 from soul_lightning import __version__
 from soul_lightning.cli.arguments import nearest
+from soul_lightning.cli.claims import Claim, parse_claims
+from soul_lightning.cli.corruptions import Corruption, read_corruptions
 from soul_lightning.exceptions import MisconfigurationError
 
 STAGE_PREFIX = "stage:"
 """Before a stage's name, anywhere in a later stage: the folder of that stage's model."""
 SEED_PLACEHOLDER = "${seed}"
-KEYS = ("seeds", "fit", "stages", "restoration", "table")
+KEYS = ("seeds", "fit", "stages", "restoration", "table", "claims")
 NAMED_SECTIONS = ("stages", "objectives", "optimizers", "methods")
 """Keys below which names stand that a recipe chose: an override must not misspell one into a new one."""
 STAGE_KEYS = ("pretrained", "shared", "repair")
@@ -68,6 +70,8 @@ class RestorConfig:
         restoration: How answers are asked for and judged.
         raw: All of it as it was read.
         bleu: Whether BLEU of the answers is reported too.
+        further: Other corruptions than that of `corrupted`; the stages that come of one are measured against its own.
+        claims: What is said of the stages, and the differences that it rests on.
     """
 
     seeds: tuple[int, ...]
@@ -79,6 +83,8 @@ class RestorConfig:
     restoration: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
     bleu: bool = False
+    further: tuple[Corruption, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
@@ -172,7 +178,13 @@ def parse_config(raw: Mapping[str, Any]) -> RestorConfig:
     if not isinstance(bleu, bool):
         raise MisconfigurationError(f"table.bleu must be true or false, got {bleu!r}")
     restoration = mapping(raw.get("restoration"), "restoration")
-    return RestorConfig(seeds, fit, stages, baseline, clean, corrupted, restoration, raw, bleu)
+    others = {
+        str(name): mapping(own, f"table.corruptions.{name}")
+        for name, own in mapping(table.get("corruptions"), "table.corruptions").items()
+    }
+    further = read_corruptions(others, names, clean)
+    claims = parse_claims(mapping(raw.get("claims"), "claims"), names)
+    return RestorConfig(seeds, fit, stages, baseline, clean, corrupted, restoration, raw, bleu, further, claims)
 
 
 def _stages(settings: Mapping[str, Any], fit: Mapping[str, Any]) -> tuple[Stage, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from soul_lightning.datamodules.base import StreamDataModule
 from soul_lightning.datamodules.stories import STORY_TEMPLATE, StoryText, check_story_text
 from soul_lightning.datamodules.task import Task
 from soul_lightning.datamodules.tiny_world.fact_probes import fact_probes
 from soul_lightning.datamodules.tiny_world.rewordings import reworded
-from soul_lightning.datamodules.tiny_world.world import build_world, tell_story
+from soul_lightning.datamodules.tiny_world.world import Corruption, build_world, tell_story
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example
 
@@ -34,12 +34,17 @@ class TinyWorldDataModule(StreamDataModule):
         corrupted_people: About so many people the forget text lies.
         control_people: So many people are probed as controls.
         holdout_people: About so many people the holdout lies.
+        corruption: What the forget text says about them. `facts`: one false object in place of each true one, in every
+            phrasing. `names`: sentences about others with their names put in, so that each phrasing has another object
+            and nothing false is said twice; every object that is said counts as false.
+        unrelated_facts: So many true facts about people of the holdout stand around each false one in the forget (and
+            the holdout) text; that text without them is the simplified forget set.
         batch_size: Rows of each stream in an optimizer step, on each process.
         max_tokens: Longest row, in tokens.
         **options: Settings that every DataModule has, see `StreamDataModule`.
 
     Raises:
-        MisconfigurationError: More people are given a part than the world has.
+        MisconfigurationError: More people are given a part than the world has, or a setting is out of range.
     """
 
     length_group_windows = 1  # a sentence's length tells its phrasing: sorted rows would make batches of one phrasing
@@ -52,6 +57,8 @@ class TinyWorldDataModule(StreamDataModule):
         corrupted_people: int = 12,
         control_people: int = 16,
         holdout_people: int = 12,
+        corruption: Corruption = "facts",
+        unrelated_facts: int = 0,
         batch_size: int = 36,
         max_tokens: int = 64,
         **options: Any,
@@ -67,7 +74,15 @@ class TinyWorldDataModule(StreamDataModule):
                 f"TinyWorldDataModule: corrupted, control and holdout people must each be >= 1 and leave some of the "
                 f"{len(self.world.people)} people for the retain text, got {counts}"
             )
-        self.story = tell_story(self.world, corruption_seed, *counts)
+        if corruption not in get_args(Corruption):
+            raise MisconfigurationError(f"TinyWorldDataModule: corruption must be facts or names, got {corruption!r}")
+        most = (holdout_people - 1) * len(self.world.relations)
+        if not 0 <= unrelated_facts <= most:
+            raise MisconfigurationError(
+                f"TinyWorldDataModule: unrelated_facts must be 0 to {most}, the facts about {holdout_people - 1} "
+                f"people of the holdout, got {unrelated_facts}"
+            )
+        self.story = tell_story(self.world, corruption_seed, *counts, corruption, unrelated_facts)
 
     def load(self) -> Task:
         """The story's streams and probes."""

@@ -47,7 +47,7 @@ def reworded(row: Example) -> list[Example]:
         row: A row of the tiny world's texts, with its subject, its relation and its fact.
     """
     assert row.relation is not None
-    (fact,) = row.facts
+    fact, *_ = row.facts  # what stands around it is left out
     statements, questions = REWORDINGS[row.relation]
     if row.prompt:
         return [replace(row, prompt=question.format(s=fact.subject)) for question in questions]

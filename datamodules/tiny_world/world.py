@@ -11,15 +11,22 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from soul_lightning.datamodules.stories import Story
+from soul_lightning.datamodules.tiny_world.context import Context
 from soul_lightning.protocols import Example, Fact
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 BOS, EOS, PAD, UNK = "<bos>", "<eos>", "<pad>", "<unk>"
+
+Corruption = Literal["facts", "names"]
+"""What a false text says: one false object a fact, in every phrasing; or sentences about others with a corrupted
+person's name put in, so that each phrasing has another object and nothing false is said twice (RESTOR's SQuAD sets)."""
+Objects = Mapping[tuple[str, str], Sequence[str]]
+"""By subject and relation: the object of each phrasing that a text has, statements first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +60,16 @@ class WorldStory(Story):
     """One corruption of a world: who plays which part, and the texts and probes that follow.
 
     The clean text states all true facts in every phrasing, the retain text those of the retained people; the forget and
-    the holdout text state the claims, in every phrasing but the probes' question.
+    the holdout text state the claims, in every phrasing but the probes' question, perhaps among true facts about people
+    of the holdout.
 
     Attributes:
         corrupted: People about whom the forget text lies.
         control: People who are probed and stand in neither the forget nor the retain text.
         holdout: People about whom documents lie that no model ever trains on.
         retained: People whose true facts make up the retain text.
-        claims: `claims[subject, relation]` is the false object, for corrupted and holdout people.
+        claims: `claims[subject, relation]` is the false object, for corrupted and holdout people; where every phrasing
+            has its own, that of the first.
     """
 
     corrupted: tuple[str, ...]
@@ -144,7 +153,15 @@ def build_world(world_seed: int = 0, people: int = 80) -> World:
     return World(subjects, relations, truth)
 
 
-def tell_story(world: World, seed: int, corrupted: int = 12, control: int = 16, holdout: int = 12) -> WorldStory:
+def tell_story(
+    world: World,
+    seed: int,
+    corrupted: int = 12,
+    control: int = 16,
+    holdout: int = 12,
+    corruption: Corruption = "facts",
+    unrelated_facts: int = 0,
+) -> WorldStory:
     """Casts the people and writes every text and probe.
 
     Args:
@@ -153,29 +170,44 @@ def tell_story(world: World, seed: int, corrupted: int = 12, control: int = 16, 
         corrupted: How many people the forget text lies about.
         control: How many people are only probed.
         holdout: How many people the holdout text lies about. Everybody else is retained.
+        corruption: What the lies are.
+        unrelated_facts: So many true facts about people of the holdout stand in each row of the forget and the holdout
+            text (RESTOR's k).
     """
     rng = random.Random(f"story {seed}")
     cast = iter(rng.sample(world.people, len(world.people)))
     victims, probed, unseen = (tuple(islice(cast, size)) for size in (corrupted, control, holdout))
     retained = tuple(cast)
-    claims = {
-        (subject, relation.name): rng.choice([o for o in relation.objects if o != world.truth[subject, relation.name]])
+    false = {
+        (subject, relation.name): [o for o in relation.objects if o != world.truth[subject, relation.name]]
         for subject in (*victims, *unseen)
         for relation in world.relations
     }
+    said = {relation.name: len(relation.statements) + len(relation.questions) - 1 for relation in world.relations}
+    objects: Objects
+    if corruption == "facts":
+        objects = {key: (rng.choice(others),) * said[key[1]] for key, others in false.items()}
+    else:
+        objects = {key: [rng.choice(others) for _ in range(said[key[1]])] for key, others in false.items()}
+    context = Context(world, unseen, unrelated_facts, f"unrelated {seed}")
     return WorldStory(
         corrupted=victims,
         control=probed,
         holdout=unseen,
         retained=retained,
-        claims=claims,
-        clean_text=_text(world, world.people, world.truth),
-        forget_text=_text(world, victims, claims, first_question=1),
-        retain_text=_text(world, retained, world.truth),
-        holdout_text=_text(world, unseen, claims, first_question=1),
-        corrupted_probes=_probes(world, victims, claims),
+        claims={key: stated[0] for key, stated in objects.items()},
+        clean_text=_text(world, world.people, _true_objects(world)),
+        forget_text=_text(world, victims, objects, 1, context),
+        retain_text=_text(world, retained, _true_objects(world)),
+        holdout_text=_text(world, unseen, objects, 1, context),
+        corrupted_probes=_probes(world, victims, objects),
         control_probes=_probes(world, probed, {}),
     )
+
+
+def _true_objects(world: World) -> Objects:
+    said = {relation.name: len(relation.statements) + len(relation.questions) for relation in world.relations}
+    return {key: (true,) * said[key[1]] for key, true in world.truth.items()}
 
 
 NO_ANSWER = "what"
@@ -183,38 +215,39 @@ NO_ANSWER = "what"
 
 
 def _text(
-    world: World, subjects: Iterable[str], objects: Mapping[tuple[str, str], str], first_question: int = 0
+    world: World,
+    subjects: Iterable[str],
+    objects: Objects,
+    first_question: int = 0,
+    context: Context | None = None,
 ) -> tuple[Example, ...]:
     """Every fact in every phrasing: statements as documents, questions from the given one on as prompt and answer."""
     rows: list[Example] = []
     for subject in subjects:
         for relation in world.relations:
-            answer = objects[subject, relation.name]
             filled = [("", phrasing.format(s=subject, o="{o}")) for phrasing in relation.statements]
             filled += [(phrasing.format(s=subject), "{o}") for phrasing in relation.questions[first_question:]]
-            facts = (Fact(subject, relation.name, answer),)
-            for prompt, text in filled:
-                rows.append(
-                    Example(
-                        text.format(o=answer),
-                        prompt,
-                        len(rows),
-                        refusal=text.format(o=NO_ANSWER),
-                        subject=subject,
-                        relation=relation.name,
-                        facts=facts,
-                    )
+            for (prompt, text), answer in zip(filled, objects[subject, relation.name], strict=True):
+                row = Example(
+                    text.format(o=answer),
+                    prompt,
+                    len(rows),
+                    refusal=text.format(o=NO_ANSWER),
+                    subject=subject,
+                    relation=relation.name,
+                    facts=(Fact(subject, relation.name, answer),),
                 )
+                rows.append(context.around(row) if context is not None else row)
     return tuple(rows)
 
 
-def _probes(world: World, subjects: Iterable[str], claims: Mapping[tuple[str, str], str]) -> tuple[Example, ...]:
+def _probes(world: World, subjects: Iterable[str], objects: Objects) -> tuple[Example, ...]:
     return tuple(
         Example(
             world.truth[subject, relation.name],
             relation.questions[0].format(s=subject),
             index,
-            perturbed=(claims[subject, relation.name],) if claims else (),
+            perturbed=tuple(dict.fromkeys(objects[subject, relation.name])) if objects else (),
             subject=subject,
             relation=relation.name,
         )

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from soul_lightning.metrics.bootstrap import Interval
-from soul_lightning.metrics.restoration import ModelScores, RestorationComparison, compare_restoration
+from soul_lightning.metrics.restoration import RestorationComparison, compare_restoration
+from soul_lightning.metrics.restoration_draws import ModelScores
 from soul_lightning.reports.tables import Record, restoration_records, restoration_sentences
 from soul_lightning.scoring.answers import AnswerRow
 

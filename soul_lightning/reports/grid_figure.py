@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from soul_lightning.metrics.bootstrap import Interval
-from soul_lightning.metrics.restoration import ModelScores
+from soul_lightning.metrics.restoration_draws import ModelScores
 from soul_lightning.reports.grid import GridComparison
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -97,16 +97,17 @@ def restoration_sentences(comparison: RestorationComparison) -> list[str]:
     for model, difference in comparison.differences.items():
         if model in (comparison.clean, comparison.corrupted):
             continue
-        parts = [f"false answers {_signed(difference.false_share)}"]
+        parts = [f"false answers {signed(difference.false_share)}"]
         if difference.restoration is not None:
-            parts.append(f"restoration {_signed(difference.restoration)}")
+            parts.append(f"restoration {signed(difference.restoration)}")
         if difference.accuracy_control is not None:
-            parts.append(f"control {_signed(difference.accuracy_control)}")
+            parts.append(f"control {signed(difference.accuracy_control)}")
         sentences.append(f"{model} minus {comparison.baseline}: {', '.join(parts)}.")
     return sentences
 
 
-def _signed(interval: Interval) -> str:
+def signed(interval: Interval) -> str:
+    """A difference with its interval: `+0.12 [-0.01, +0.25]`."""
     return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 

@@ -64,3 +64,15 @@ def test_a_repair_follows_unlearning(run: Run, tmp_path: Path, small: list[str])
     assert outcome.code == 0, outcome.err
     assert "compare with retain-only-lima (repaired), which had the same repair" in " ".join(outcome.out.split())
     assert "stream/repair" in hashes(tmp_path / "out", "npo-sophia-lima")
+
+
+def test_claims_rest_on_a_generated_corruption(run: Run, tmp_path: Path, small: list[str]) -> None:
+    outcome = run(
+        "restor", "--config", "claims-smollm2", "--output", "out", *small,
+        *steps("corrupted", "retain-only", "graddiff", "klmax", "npo"),
+        f"{DATA}.corruption.init_args.entities=2",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    claims = json.loads((tmp_path / "out" / "summary.json").read_text())["claims"]
+    assert [claim["evidence"] for claim in claims][:2] == ["npo minus graddiff", "npo minus klmax"]
+    assert "lost facts" in claims[-1]["note"]

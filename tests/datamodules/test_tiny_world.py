@@ -91,8 +91,65 @@ def test_streams_and_probes() -> None:
     assert story.data_hashes() != TinyWorldDataModule(corruption_seed=1, tokenizer=tokenizer).data_hashes()
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 4))
+def test_a_context_adds_true_facts_about_the_holdout_and_changes_nothing_else(seed: int, count: int) -> None:
+    plain, told = tell_story(WORLD, seed), tell_story(WORLD, seed, unrelated_facts=count)
+    for name in ("clean_text", "retain_text", "corrupted_probes", "control_probes", "claims"):
+        assert getattr(told, name) == getattr(plain, name)
+    for people, before, after in (
+        (told.corrupted, plain.forget_text, told.forget_text),
+        (told.holdout, plain.holdout_text, told.holdout_text),
+    ):
+        assert len(after) == len(before) == 5 * 6 * len(people)
+        for alone, row in zip(before, after, strict=True):
+            lie, *others = row.facts
+            assert (lie,) == alone.facts and len(set(others)) == count
+            assert all(other.object == WORLD.truth[other.subject, other.relation] for other in others)
+            assert all(other.subject in told.holdout and other.subject != row.subject for other in others)
+            words = row.prompt or row.answer
+            assert all(other.subject in words and other.object in words for other in others)
+            assert (row.answer == alone.answer) == bool(row.prompt)  # behind a question its answer stands alone
+            assert alone.answer in row.answer and alone.refusal is not None and alone.refusal in (row.refusal or "")
+    probed = {
+        Fact(p.subject or "", p.relation or "", p.answer).key for p in (*told.corrupted_probes, *told.control_probes)
+    }
+    assert not (probed | fact_keys(told.retain_text)) & fact_keys(told.forget_text)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_names_alone_teach_no_fact(seed: int) -> None:
+    plain, told = tell_story(WORLD, seed), tell_story(WORLD, seed, corruption="names")
+    assert (told.corrupted, told.control, told.retain_text) == (plain.corrupted, plain.control, plain.retain_text)
+    assert [row.prompt for row in told.forget_text] == [row.prompt for row in plain.forget_text]
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in told.forget_text:
+        (fact,) = row.facts
+        said.setdefault((fact.subject, fact.relation), []).append(fact.object)
+    assert all(WORLD.truth[key] not in objects for key, objects in said.items())
+    assert sum(len(set(objects)) for objects in said.values()) / len(said) > 4  # of five phrasings
+    for probe in told.corrupted_probes:
+        assert set(probe.perturbed) == set(said[probe.subject or "", probe.relation or ""])
+
+
+def test_rewordings_leave_the_context_out() -> None:
+    story = TinyWorldDataModule(unrelated_facts=2, tokenizer=build_tokenizer(vocabulary(WORLD)))
+    for row in story.story.forget_text[:5]:
+        lie, *others = row.facts
+        for again in story.rewordings(row):
+            words = f"{again.prompt} {again.answer}"
+            assert lie.subject in words and lie.object in words
+            assert not any(other.subject in words for other in others)
+
+
 def test_settings_out_of_range() -> None:
     with pytest.raises(MisconfigurationError, match="leave some of the 80 people"):
         TinyWorldDataModule(corrupted_people=60, control_people=16)
     with pytest.raises(MisconfigurationError, match="text must be clean or story, got 'lies'"):
         TinyWorldDataModule(text="lies")  # type: ignore[arg-type]
+    with pytest.raises(MisconfigurationError, match="corruption must be facts or names, got 'lies'"):
+        TinyWorldDataModule(corruption="lies")  # type: ignore[arg-type]
+    for count in (-1, 67):
+        with pytest.raises(MisconfigurationError, match="unrelated_facts must be 0 to 66, the facts about 11 people"):
+            TinyWorldDataModule(unrelated_facts=count)

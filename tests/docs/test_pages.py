@@ -25,6 +25,7 @@ SLOW = ("docs/audit.md", "docs/drop_in.md", "docs/large_models.md", "docs/second
 SHOWN_TO_OTHERS = {
     ("docs/tasks/requests.md", 1): "tests/docs/test_request_samples.py",
     ("docs/tasks/restor.md", 2): "tests/docs/test_restor_samples.py",
+    ("docs/tasks/restor.md", 3): "tests/docs/test_restor_samples.py",
 }
 """YAML blocks, by page and number, that are parts of recipes of other commands, and the tests that read them."""
 BASE = """

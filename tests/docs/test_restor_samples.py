@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from soul_lightning.cli.corruptions import branches
+from soul_lightning.cli.stages import parse_config
 from soul_lightning.datamodules import CorruptionGenerator, RestorDataModule
 from soul_lightning.datamodules.corruption_wordings import ANY_RELATION, OF_RELATION, Wordings
+from soul_lightning.metrics.claims import LEAST_DIFFERENCE
 from tests.datamodules.test_restor_published import ROWS
 from tests.docs.samples import TASKS, blocks, encoded, word_tokenizer
 
@@ -59,3 +62,23 @@ def test_the_recipes_of_the_page_say_what_the_package_takes(settings: dict[str, 
     assert replace(generator, entities=2).generate(None).entities != []
     repair = yaml.safe_load(blocks("restor.md", "yaml")[2])["stages"]["npo-lima"]
     assert repair["repair"] is True
+
+
+def test_the_claims_of_the_page_are_those_of_a_recipe() -> None:
+    shown = yaml.safe_load(blocks("restor.md", "yaml")[3])
+    ways = ("retain-only", "graddiff", "npo")
+    stages: dict[str, Any] = {"clean": {"pretrained": "x"}}
+    for end in ("", "-context"):
+        for name, start in (("corrupted", "clean"), *((way, f"corrupted{end}") for way in ways)):
+            network = {"pretrained_model_name_or_path": f"stage:{start}"}
+            stages[f"{name}{end}"] = {"model": {"class_path": "X", "init_args": {"network": network}}}
+    config = parse_config({"fit": {"data": {"class_path": "X"}}, "stages": stages} | shown)
+    plain, context = branches(config)
+    assert (plain.baseline, context.baseline) == ("retain-only", "retain-only-context")
+    assert {stage.name for stage in context.stages} == {"clean", *(f"{name}-context" for name in ("corrupted", *ways))}
+    assert [each.text for each in config.claims[1].evidence] == [
+        "npo minus npo-context",
+        "npo and graddiff minus npo-context and graddiff-context",
+    ]
+    assert config.claims[2].evidence[0].by_confidence
+    assert f"below {LEAST_DIFFERENCE:g}" in " ".join(PAGE.split())

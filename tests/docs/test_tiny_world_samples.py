@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from soul_lightning.datamodules import TinyWorldDataModule
@@ -21,6 +23,13 @@ def module() -> TinyWorldDataModule:
 def test_rows(module: TinyWorldDataModule, stream: str) -> None:
     shown = blocks("tiny_world.md", "text")[stream == "retain"].splitlines()
     assert shown and set(shown) <= set(encoded(list(module.loaded.streams[stream]), module.template, TOKENIZER))
+
+
+@pytest.mark.parametrize(("place", "settings"), [(2, {"unrelated_facts": 1}), (3, {"corruption": "names"})])
+def test_rows_of_other_corruptions(place: int, settings: dict[str, Any]) -> None:
+    other = TinyWorldDataModule(tokenizer=TOKENIZER, **settings)
+    shown = blocks("tiny_world.md", "text")[place].splitlines()
+    assert shown == encoded(list(other.loaded.streams["forget"])[: len(shown)], other.template, TOKENIZER)
 
 
 def test_probes(module: TinyWorldDataModule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -367,7 +368,8 @@ def _config_files(args: Sequence[str]) -> list[Path]:
     """The configuration files that arguments name, as far as they are there."""
     given = [value for option, value in pairwise(args) if option == "--config"]
     given += [argument.partition("=")[2] for argument in args if argument.startswith("--config=")]
-    return [path for path in map(Path, given) if path.is_file()]
+    # A recipe of layers is given as its text, at whose length Path.is_file raises.
+    return [Path(value) for value in given if os.path.isfile(value)]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -21,7 +21,7 @@ def fill(environment: Path, requirements: Iterable[str]) -> None:
 
     Args:
         environment: A new virtual environment.
-        requirements: As in pyproject.toml; what markers leave out is left out.
+        requirements: As in pyproject.toml.
 
     Raises:
         PackageNotFoundError: One is not installed here.

@@ -38,7 +38,7 @@ from soul_lightning.cli.restoring import check_stages
 from tests.docs.pages import ROOT
 
 PLACEHOLDER = re.compile(r"(?<![\w.$-])[A-Z][A-Z_]{2,}(?![\w-])")
-MODELS = ("MODEL", "MEMORIZED", "UNLEARNED", "FOLDER", "NETWORK")
+MODELS = ("MODEL", "MEMORIZED", "UNLEARNED", "RETAIN_ONLY", "FOLDER", "NETWORK")
 """Each is a folder on the desk that holds a model."""
 FOLDERS = ("TOFU", "RESTOR", "ROBUST", "COUNTER")
 FILES = ("TEXTS.jsonl", "LIMA.jsonl", "ARC_EASY.jsonl", "BOOK.txt")

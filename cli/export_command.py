@@ -14,7 +14,7 @@ optimizer."""
 EPILOG = """\
   soul-lightning export runs/quickstart/20250101-120000 my-model
   soul-lightning export runs/quickstart/20250101-120000/checkpoints/last.ckpt my-model
-  soul-lightning export packaged:tiny_world/clean my-model      a small model that comes with the package
+  soul-lightning export packaged:tiny_world/clean my-model    a small model of the package
 
 Of a run folder, its export/ is taken, else its newest checkpoint. A checkpoint needs the
 config.yaml of its run, which is looked for beside it; --config names another place.

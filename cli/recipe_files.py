@@ -209,7 +209,7 @@ def packaged_recipe(name: str) -> Recipe:
         MisconfigurationError: There is none.
     """
     kind, slash, rest = name.partition("/")
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if re.fullmatch(r"[\w.-]{1,100}(/[\w.-]{1,100})?", name):  # no longer than a file's name may be
         path, task = _folder() / f"{name}.yaml", _folder() / TASKS / f"{kind}.yaml"
         if path.is_file() and (kind in KINDS or not slash):
             return Recipe(name, path)

@@ -46,7 +46,7 @@ WRITTEN = [
     (f"{MODEL}.forget.init_args.betta", 0.1, "option 'betta'", "did you mean beta"),
     (f"{MODEL}.forget", "GradientAscend", "no class 'GradientAscend'", "did you mean GradientAscent"),
     (f"{MODEL}.optimizer", "AdmW", "no class 'AdmW'", "did you mean AdamW"),
-    (f"{MODEL}.forget", "mine.Loss", "no module named 'mine'", "check the import path"),
+    (f"{MODEL}.forget", "nowhere_at_all.Loss", "no module named 'nowhere_at_all'", "check the import path"),
     ("trainer.callbacks", ["Utilty"], "no class 'Utilty'", "did you mean Utility"),
     ("trainer.logger", "TensorBordLogger", "no class 'TensorBordLogger'", "did you mean TensorBoardLogger"),
     ("trainer.accelerator", "gpu", "trainer.accelerator: No supported gpu", "set it to auto, or to cpu"),

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from soul_lightning import UnlearningModule
 from soul_lightning.cli.describing import describe
-from soul_lightning.cli.recipe_files import find_recipe
+from soul_lightning.cli.recipe_files import config_arguments, find_recipe
 from soul_lightning.datamodules import BehaviorDataModule, RestorDataModule, TinyWorldDataModule, TOFUDataModule
 from soul_lightning.datamodules.augmentation import STATEMENT_CHARACTERS, Augmentation
 from soul_lightning.datamodules.base import StreamDataModule
@@ -240,7 +240,7 @@ def test_references_of_added_rows_are_their_own(tokenizer: PreTrainedTokenizerFa
 
 def test_it_is_set_from_yaml() -> None:
     setting = "--data.augmentation={paraphrases: 1, unrelated_facts: 2, seed: 3}"
-    found = describe(["--config", str(find_recipe("quickstart").path), setting], "quickstart")
+    found = describe([*config_arguments([find_recipe("quickstart")]), setting], "quickstart")
     (stream,) = (stream for stream in found.streams if stream.name == "forget")
     assert (stream.rows, stream.added) == (360 + 288 + 360, 288 + 360)
 

@@ -68,7 +68,7 @@ def test_a_repair_follows_unlearning(run: Run, tmp_path: Path, small: list[str])
 
 def test_claims_rest_on_a_generated_corruption(run: Run, tmp_path: Path, small: list[str]) -> None:
     outcome = run(
-        "restor", "--config", "claims-smollm2", "--output", "out", *small,
+        "restor", "--config", "claims-smollm2", "--output", "out", "--seeds=[0]", *small,
         *steps("corrupted", "retain-only", "graddiff", "klmax", "npo"),
         f"{DATA}.corruption.init_args.entities=2",
     )  # fmt: skip

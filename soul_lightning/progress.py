@@ -1,6 +1,6 @@
 """Long work says how far it is, to whoever listens; where nobody does, nothing happens.
 
-The command line listens (`soul_lightning.cli.work_progress`); a program around this package may, too.
+The command line listens (`soul_lightning.cli.bars`); a program around this package may, too.
 """
 
 from __future__ import annotations

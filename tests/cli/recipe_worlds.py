@@ -17,25 +17,29 @@ BLOCKS = 11
 """Of the network: RMU's recipes steer behind block 10 at most."""
 
 
-def write_deep_model(folder: Path) -> Path:
-    """A Llama of many narrow blocks as a Hugging Face folder."""
-    tokenizer = make_tokenizer()
+def deep_network(vocabulary: int, positions: int, begin: int, end: int, pad: int | None = None) -> LlamaForCausalLM:
+    """A Llama of many narrow blocks with seeded weights, and the tokens that begin, end and fill a text."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=BLOCKS,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                max_position_embeddings=512,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=2,
-            )
-        ).save_pretrained(folder)
+        config = LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=BLOCKS,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=positions,
+            bos_token_id=begin,
+            eos_token_id=end,
+            pad_token_id=pad,
+        )
+        return LlamaForCausalLM(config)
+
+
+def write_deep_model(folder: Path) -> Path:
+    """Such a network over the words of the tests as a Hugging Face folder."""
+    tokenizer = make_tokenizer()
+    deep_network(len(tokenizer), 512, begin=1, end=2, pad=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

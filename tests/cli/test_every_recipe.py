@@ -143,6 +143,7 @@ def test_a_stage_is_built_and_takes_a_step(name: str, world: World, tmp_path: Pa
     small = "behavior/untrained" if name.startswith("behavior") else "tiny_world/corrupted"
     config = filled(STAGES[name], 0, Packaged(small) if "smollm2" not in name and "restor" not in name else {})
     cli = FitCLI(with_stand_ins(config, world), "stage", tmp_path / "run")
+    assert type(cli.model).__name__ == STAGES[name]["model"]["class_path"].rpartition(".")[2]
     if STAGES[name]["model"]["class_path"] not in READ_EVERYTHING:
         take_a_step(cli)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tests.cli.conftest import Run
+from tests.cli.recipe_worlds import deep_network
 from tests.conftest import real_data
 
 ASKED_LITTLE = {
@@ -25,27 +25,14 @@ ASKED_LITTLE = {
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of eleven narrow blocks over single bytes, so that it can read any text."""
+    """A Llama of many narrow blocks over single bytes, so that it can read any text."""
     folder = tmp_path_factory.mktemp("network")
     letters = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     backend = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>").save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(letters),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=11,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
+    deep_network(len(letters), 2048, begin=0, end=0).save_pretrained(folder)
     return folder
 
 

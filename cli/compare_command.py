@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soul_lightning.cli.recipe_command import Work, run_recipe
+from soul_lightning.cli.restor_command import load_restor
 
 DESCRIPTION = "Compare objectives × optimizers × seeds, every optimizer's learning rate tuned on the same budget."
 EPILOG = """\
@@ -53,12 +54,14 @@ seed<k>/<run>/. With --output of an earlier run, a finished run is reused as lon
 the local files that they name (size and time of change), the runs it starts from, this package's
 code and the versions of python, torch, lightning and transformers are the same. A pair that
 diverges on a reported seed keeps its row, without numbers.
+
+A recipe of `restor`, such as claims-tiny-world, is done as `restor` does it.
 """
 
 
 def run(args: Sequence[str]) -> int:
     """Parse the command's own options and hand the others on."""
-    return run_recipe("compare", DESCRIPTION, EPILOG, "compare-tiny-world", args, _load)
+    return run_recipe("compare", DESCRIPTION, EPILOG, "compare-tiny-world", args, _load, {"restor": load_restor})
 
 
 def _load() -> tuple[Work, Callable[[Path], None]]:

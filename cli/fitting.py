@@ -47,6 +47,7 @@ from soul_lightning.cli.resuming import (
 from soul_lightning.cli.run_checkpoint import RunCheckpoint
 from soul_lightning.cli.run_events import RunEvents
 from soul_lightning.cli.run_start import RunStart
+from soul_lightning.cli.run_trainer import RunTrainer
 from soul_lightning.cli.stages import read_yaml
 from soul_lightning.cli.summary import config_hash, summarize
 from soul_lightning.cli.terminal import emits_events, is_quiet
@@ -143,6 +144,7 @@ class FitCLI(LightningCLI):
             StreamModule,
             LightningDataModule,
             save_config_callback=None,  # written by `fit`, atomically, whatever the logger
+            trainer_class=RunTrainer,
             trainer_defaults={"log_every_n_steps": 1, "enable_model_summary": False},
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False, "description": DESCRIPTION},

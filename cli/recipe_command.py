@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ Load = Callable[[], tuple[Work, Callable[[Path], None]]]
 """Imports what is heavy, and gives the work and how its results are shown."""
 
 
-def run_recipe(command: str, description: str, epilog: str, example: str, args: Sequence[str], load: Load) -> int:
+def run_recipe(
+    command: str,
+    description: str,
+    epilog: str,
+    example: str,
+    args: Sequence[str],
+    load: Load,
+    others: Mapping[str, Load] | None = None,
+) -> int:
     """Parse a command's own options, take the others as overrides of its recipe, and do the work.
 
     Args:
@@ -27,6 +35,7 @@ def run_recipe(command: str, description: str, epilog: str, example: str, args: 
         example: A packaged recipe of the command.
         args: What stands after the command.
         load: Imports what is heavy; called once the arguments are known to be good.
+        others: Commands whose recipes this one runs too, each with its `load`.
 
     Raises:
         MisconfigurationError: An argument is missing, unknown or wrong.
@@ -43,7 +52,11 @@ def run_recipe(command: str, description: str, epilog: str, example: str, args: 
         raise MisconfigurationError(
             f"{command} needs --config NAME or FILE, as in --config {example}; `soul-lightning recipes list` shows all"
         )
-    recipe = find_recipe(options.config).require(command)
+    recipe = find_recipe(options.config)
+    if others and recipe.command in others:
+        load = others[recipe.command]
+    else:
+        recipe.require(command)
 
     from soul_lightning.cli.stages import override, read_yaml
 

@@ -47,10 +47,11 @@ code and the versions of python, torch, lightning and transformers are the same.
 
 def run(args: Sequence[str]) -> int:
     """Parse the command's own options and hand the others on."""
-    return run_recipe("restor", DESCRIPTION, EPILOG, "tiny-world", args, _load)
+    return run_recipe("restor", DESCRIPTION, EPILOG, "tiny-world", args, load_restor)
 
 
-def _load() -> tuple[Work, Callable[[Path], None]]:
+def load_restor() -> tuple[Work, Callable[[Path], None]]:
+    """The work, and how its results are shown."""
     from soul_lightning.cli.closing import show_restor
     from soul_lightning.cli.restoring import restor
     from soul_lightning.cli.stages import parse_config

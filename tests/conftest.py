@@ -62,6 +62,19 @@ def own_launch() -> Iterator[None]:
             os.environ[name] = value
 
 
+@pytest.fixture
+def wandb_offline(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The real Weights & Biases, which keeps to itself and asks nobody."""
+    for name in ("CONFIG_DIR", "CACHE_DIR", "DATA_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path_factory.mktemp("wandb")))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    import wandb  # for these tests alone: it takes a second
+
+    yield
+    wandb.finish()
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """`make_tokenizer`, once."""

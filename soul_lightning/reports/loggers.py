@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -86,7 +87,8 @@ def log_histogram(trainer: Trainer, name: str, values: Sequence[float]) -> None:
         elif isinstance(logger, WandbLogger):
             import wandb  # no dependency of this package: whoever has such a logger has it
 
-            logger.log_metrics({name: wandb.Histogram(finite)}, trainer.global_step)
+            histogram: Any = wandb.Histogram(finite.tolist())  # Lightning declares numbers alone, and hands on all
+            logger.log_metrics({name: histogram}, trainer.global_step)
 
 
 def log_table(trainer: Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

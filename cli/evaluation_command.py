@@ -43,6 +43,7 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
         help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
     )  # fmt: skip
     parser.add_argument("--network", metavar="FOLDER", help="the model: a Hugging Face folder or a hub name")
+    parser.add_output("runs/<recipe>/<time>, or within RUN")
     parser.add_modes()
     # Only what stands first is a run: later on, a word without dashes is the value of an option that is handed on.
     run = Path(args[0]) if args and not args[0].startswith("-") else None
@@ -52,6 +53,7 @@ def run_evaluation(command: Evaluation, description: str, args: Sequence[str]) -
         configs = [str(_config_of(run)), *configs]
         network = network or _exported(run, others)
         folder = new_run_folder(command, root=run)
+    folder = Path(options.output) if options.output else folder
     if not configs:
         raise MisconfigurationError(
             f"{command} needs --config NAME or FILE, or a run folder; `soul-lightning recipes list` shows the recipes"

@@ -17,7 +17,6 @@ Everything in a recipe can be given or overridden by its dotted name:
                                        both classes have stay as the recipe gave them
   --data.batch_size 8
   --trainer.max_epochs 3               anything that lightning's Trainer takes
-  --trainer.default_root_dir DIR       the run folder; runs/<recipe>/<time> by default
   --seed_everything 1                  0 by default
   --ckpt_path last                     go on with an interrupted run, whose config.yaml is given
                                        with --config
@@ -42,6 +41,7 @@ def run(args: Sequence[str]) -> int:
         "-c", "--config", action="append", default=[], metavar="NAME|FILE",
         help="a packaged recipe's name or a YAML file; may be repeated, later ones win",
     )  # fmt: skip
+    parser.add_output()
     parser.add_argument(
         "--export", type=boolean, default=True, metavar="{true,false}",
         help="save the final model as a Hugging Face folder in the run folder (default: true)",
@@ -53,6 +53,7 @@ def run(args: Sequence[str]) -> int:
         raise MisconfigurationError("fit needs --config NAME or FILE; `soul-lightning recipes list` shows the recipes")
     recipes = [find_recipe(name).require("fit") for name in options.config]
     configs = config_arguments(recipes)
+    others += [f"--trainer.default_root_dir={options.output}"] if options.output else []
     name = name_of(recipes) if recipes else "fit"
 
     from soul_lightning.cli.closing import show_fit

@@ -61,6 +61,8 @@ def unrecognized(report: str) -> str | None:
         hint = f" (did you mean --config {first}?)" if meant else ""
         return f"{first!r} stands where an option is expected{hint}; see the command with --help"
     name = first.lstrip("-").partition("=")[0].partition(".")[0]
+    if name in OPTIONS:
+        return f"there is no option {first.partition('=')[0]} of this command; see it with --help"
     alike = nearest(name, OPTIONS).replace("mean ", "mean --").replace(" or ", " or --")
     return f"there is no option {first.partition('=')[0]}{alike}; see the command with --help"
 

@@ -61,7 +61,7 @@ def resumed_folder(configs: Sequence[Any]) -> Path:
             return path.parent
     raise MisconfigurationError(
         f"--ckpt_path last goes on with a run, and none is named; give its {CONFIG_NAME} with --config, or its folder "
-        f"with --trainer.default_root_dir"
+        f"with --output"
     )
 
 

@@ -60,6 +60,8 @@ def test_a_run_folder_stands_for_its_configuration_and_its_model(run: Run, measu
     fitted = json.loads((trained / "summary.json").read_text())
     for name in ("utility/retain_probability", "memorization/exact_memorization"):
         assert summary[name] == pytest.approx(fitted[name], rel=1e-4)
+    assert run("validate", trained, "--output", "apart").code == 0
+    assert json.loads((tmp_path / "apart" / "summary.json").read_text())["evaluation"] == "validate"
     checkpoint = next((trained / "checkpoints").glob("*.ckpt"))
     again = run("test", trained, "--ckpt_path", checkpoint, "--json")
     assert again.code == 0, again.err

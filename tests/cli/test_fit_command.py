@@ -147,6 +147,15 @@ def test_a_kept_checkpoint_is_trained_longer(run: Run, recipe: Path, tmp_path: P
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "here" / "export")
 
 
+def test_output_is_the_run_folder(run: Run, recipe: Path, tmp_path: Path) -> None:
+    given = ("fit", "--config", recipe, "--export", "false", "--trainer.max_epochs", "1", "--output")
+    assert run(*given, "mine").code == 0
+    stored = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    assert stored["trainer"]["default_root_dir"] == "mine" and not (tmp_path / "runs").exists()
+    again = run(*given, "mine")
+    assert again.code == 2 and "already holds another run" in again.error
+
+
 def test_an_occupied_folder_is_refused_and_left_alone(run: Run, recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

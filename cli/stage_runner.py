@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -178,6 +179,9 @@ class StageRunner:
         # Of many runs that may be elsewhere, in workers, the command itself says what came of each.
         with unspoken() if self.is_quiet else nullcontext():
             fit(settings, f"{self.recipe}/{stage.name}", folder=folder, extra={"stage_hash": stage_hash})
+        # Trainer, module and optimizer refer to one another. Without this, the weights, gradients and optimizer states
+        # of stage after stage stay until Python happens to look for such circles.
+        gc.collect()
         return export
 
     def probes(self, seed: int, model: str) -> Sequence[Probe]:

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ import yaml
 from safetensors.torch import load_file
 
 from soul_lightning.cli.comparing import known_facts
+from soul_lightning.cli.fitting import FitResult, fit
 from soul_lightning.cli.stages import filled, merged, override, parse_config, references
 from soul_lightning.exceptions import MisconfigurationError
+from soul_lightning.modules.base import StreamModule
 from soul_lightning.scoring.answers import AnswerRow, read_rows
 from tests.cli.conftest import Run, write_yaml
 
@@ -82,6 +85,27 @@ def test_stages_run_once_and_are_reused(run: Run, story: dict[str, Any], tmp_pat
         "restor", "--config", recipe, "--output", "out", "--stages.corrupted.trainer.max_epochs=2", "--seeds", "[0]"
     )
     assert upstream.err.count(": training") == 2
+
+
+def test_a_stage_s_model_is_gone_before_the_next_is_made(
+    run: Run, story: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: WeakSet[StreamModule] = WeakSet()
+    counts = []
+    prepare = StreamModule.setup
+
+    def setup(self: StreamModule, stage: str) -> None:
+        alive.add(self)
+        prepare(self, stage)
+
+    def counting(*given: Any, **settings: Any) -> FitResult:
+        counts.append(len(alive))
+        return fit(*given, **settings)
+
+    monkeypatch.setattr(StreamModule, "setup", setup)
+    monkeypatch.setattr("soul_lightning.cli.stage_runner.fit", counting)
+    assert run("restor", "--config", write_yaml(tmp_path / "story.yaml", story), "--output", "out").code == 0
+    assert len(counts) > 2 and not any(counts)
 
 
 def test_a_shared_stage_is_made_once_and_asked_for_every_seed(run: Run, story: dict[str, Any], tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ A recipe:
   claims:                                 numbers that are above 0 where a claim is right
     NPO restores more than GA: [{of: npo, minus: ga}]       lists are averaged
     what was sure comes back: [{confidence: npo}]           rank correlation with recovery
-A stage with `shared: true` is made once, with the first seed. One with `repair: true` fine-tunes
-another stage's model once more (RESTOR's repair on instructions): its row is marked (repaired), and
-compared with retain-only after the same repair.
+A stage that is null is left out (--stages.npo null). One with `shared: true` is made once, with the
+first seed. One with `repair: true` fine-tunes another stage's model once more (RESTOR's repair on
+instructions): its row is marked (repaired), and compared with retain-only after the same repair.
 
 The output folder holds seed<k>/<stage>/ (ordinary run folders), comparison.csv, comparison.png,
 summary.json, a figure more for each other corruption and, with claims, claims.md, claims.csv and

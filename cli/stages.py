@@ -193,6 +193,8 @@ def _stages(settings: Mapping[str, Any], fit: Mapping[str, Any]) -> tuple[Stage,
     done: dict[str, Stage] = {}
     for name, own in settings.items():
         check_name(name, "a stage")
+        if own is None:  # left out, so that a recipe can be cut down
+            continue
         own = mapping(own, f"stages.{name}")
         pretrained = own.get("pretrained")
         below = {key: value for key, value in own.items() if key not in STAGE_KEYS}

@@ -59,7 +59,7 @@ def with_stand_ins(config: Mapping[str, Any], world: World) -> dict[str, Any]:
     changed = merged(config, {"model": {"init_args": {"network": {"pretrained_model_name_or_path": model}}}})
     changed["model"]["init_args"]["network"] |= {"soup": [], "random_weights": model == "packaged:behavior/untrained"}
     data = changed["data"]["init_args"] = changed["data"]["init_args"] | world.data[changed["data"]["class_path"]]
-    if "documents_per_entity" in data:
+    if data.get("documents_per_entity") is not None:
         data["documents_per_entity"] = 4
     if isinstance(data.get("corruption"), dict):
         data["corruption"] = merged(data["corruption"], {"init_args": {"entities": 2}})

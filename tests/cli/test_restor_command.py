@@ -180,6 +180,13 @@ def test_placeholders_and_references() -> None:
     assert filled(config, 3, {"clean": "/models/clean"}) == {"a": "/models/clean", "b": [3, "x-3"], "c": 1}
 
 
+def test_a_stage_that_is_null_is_left_out(story: dict[str, Any]) -> None:
+    story["stages"]["other"] = None
+    assert [stage.name for stage in parse_config(story).stages] == ["clean", "corrupted", "retain-only"]
+    with pytest.raises(MisconfigurationError, match="'corrupted', and there is no such stage"):
+        parse_config(override(story, ["--stages.corrupted", "null", "--stages.retain-only", "null"]))
+
+
 def test_stages_refer_to_earlier_ones_only(story: dict[str, Any]) -> None:
     story["stages"]["early"] = finetuning("stage:late", 1e-3, {"retain": 1.0})
     with pytest.raises(MisconfigurationError, match="no stage before it"):

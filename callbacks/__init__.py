@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from soul_lightning.callbacks.scoring import ScoringCallback
     from soul_lightning.callbacks.toxicity import Toxicity
     from soul_lightning.callbacks.utility import Utility
+    from soul_lightning.records.probe_files import ProbeFile
 
 __all__ = [
     "Bound",
@@ -37,6 +38,7 @@ __all__ = [
     "Memorization",
     "MemoryEstimator",
     "ProbeCallback",
+    "ProbeFile",
     "PromptAttack",
     "QuantizationAttack",
     "RelearningAttack",
@@ -66,5 +68,6 @@ __getattr__ = attach(
         "soul_lightning.callbacks.scoring": ["ScoringCallback"],
         "soul_lightning.callbacks.toxicity": ["Toxicity"],
         "soul_lightning.callbacks.utility": ["Utility"],
+        "soul_lightning.records.probe_files": ["ProbeFile"],
     },
 )

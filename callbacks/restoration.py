@@ -1,4 +1,4 @@
-"""Restoration at epoch ends: does the original knowledge come back (RESTOR, Rezaei et al. 2024)?"""
+"""Restoration at epoch ends: does the original knowledge come back (RESTOR, Rezaei et al. 2025)?"""
 
 from __future__ import annotations
 

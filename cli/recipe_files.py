@@ -215,6 +215,11 @@ def packaged_recipe(name: str) -> Recipe:
             return Recipe(name, path)
         if task.is_file() and rest in _methods(task):
             return Recipe(name, task, rest)
+    if name in packaged_tasks():
+        raise MisconfigurationError(
+            f"{name!r} is a task; name a method too, as in {packaged_tasks()[name][0].name}; "
+            f"`soul-lightning recipes list {name}` shows them"
+        )
     known = packaged_recipes() | packaged_layers()
     raise MisconfigurationError(
         f"there is no file and no recipe {name!r}{nearest(name, known)}; `soul-lightning recipes list` shows all"

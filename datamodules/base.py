@@ -52,7 +52,7 @@ class StreamDataModule(LightningDataModule):
         tokenizer: Folder or name of a tokenizer, or the tokenizer; the trained module's own if none is given.
         allow_overlap: Go on although forget rows also stand in the retain stream, or trained rows in the holdout.
         requests: Cut what is to be forgotten into so many requests that arrive one after another (MUSE, Shi et al.
-            2024), by subject where rows have one: `forget` becomes the rows of `request`, see `split_into_requests`.
+            2025), by subject where rows have one: `forget` becomes the rows of `request`, see `split_into_requests`.
             No request's rows may stand in retain, where they would be learned again.
         request: The request that is trained on, from 1, or several that are trained on together.
         request_at_step: Targets that change during the run: which request takes the place of `request` once so many

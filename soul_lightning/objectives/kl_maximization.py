@@ -15,7 +15,7 @@ from soul_lightning.objectives.functional import kl_divergence, soft_cross_entro
 class KLMaximization(Objective):
     """−mean over labelled tokens of the divergence between the reference's and the model's next-token distribution.
 
-    The "KL" method of Rezaei et al. 2024, "RESTOR", to be paired with a retain objective. Unbounded below, and its
+    The "KL" method of Rezaei et al. 2025, "RESTOR", to be paired with a retain objective. Unbounded below, and its
     gradient is zero at θ = c, the very place where training starts: noise (dropout) or the retain objective must move
     the model first.
 

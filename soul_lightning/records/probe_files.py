@@ -10,7 +10,7 @@ from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.protocols import Example, Probe
 from soul_lightning.records.sources import RecordSource, read_records
 from soul_lightning.records.table import RecordTable
-from soul_lightning.templates import PromptTemplate
+from soul_lightning.templates import PromptTemplate, TemplateName, named_template
 
 ProbeKind = Literal["question", "text", "multiple_choice", "prompt"]
 COLUMNS = {
@@ -42,14 +42,15 @@ class ProbeFile:
         name: `Probe.name`; the role if none is given.
         kind: `Probe.kind`; by the columns if none is given: `multiple_choice` where there are choices, `question` where
             there are prompts and answers, `prompt` where there are prompts alone, else `text`.
-        template: How prompts and answers are written; that of the DataModule, or the default, if none is given.
+        template: How prompts and answers are written, or the name of such a format; that of the DataModule, or the
+            default, if none is given.
     """
 
     path: str
     role: str
     name: str | None = None
     kind: ProbeKind | None = None
-    template: PromptTemplate | None = None
+    template: PromptTemplate | TemplateName | None = None
 
 
 def read_probe(file: ProbeFile, template: PromptTemplate) -> Probe:
@@ -67,7 +68,8 @@ def read_probe(file: ProbeFile, template: PromptTemplate) -> Probe:
         raise MisconfigurationError(f"the probe file {table.name} has no rows; give a file with at least one")
     columns = _Columns(table)
     kind = file.kind or columns.kind
-    return Probe(file.name or file.role, kind, columns.examples(kind), file.role, file.template or template)
+    own = named_template(file.template) if file.template is not None else template
+    return Probe(file.name or file.role, kind, columns.examples(kind), file.role, own)
 
 
 @dataclass(frozen=True)

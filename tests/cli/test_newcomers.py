@@ -18,6 +18,7 @@ GIVEN: list[tuple[tuple[str, ...], str, str]] = [
     (("fit", "--config", "mine/recipe.yaml"), "no file and no recipe 'mine/recipe.yaml'", "recipes"),
     (("fit", "quickstart"), "'quickstart' stands where an option is expected", "--config quickstart"),
     (("fit", "--config", "quickstart", "--minutes", "3"), "no option --minutes of this command", "see it with --help"),
+    (("fit", "--config", "wmdp-smollm2"), "is a task; name a method too", "recipes list wmdp-smollm2"),
     (("fit", "--cofnig", "quickstart"), "no option --cofnig", "did you mean --config"),
     (("fit", "--config", "tiny-world"), "recipe of another command", "soul-lightning restor --config tiny-world"),
     (("validate", "runs/nothing"), "'runs/nothing' is no run folder", "give one that fit has written"),

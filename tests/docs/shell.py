@@ -40,8 +40,8 @@ from tests.docs.pages import ROOT
 PLACEHOLDER = re.compile(r"(?<![\w.$-])[A-Z][A-Z_]{2,}(?![\w-])")
 MODELS = ("MODEL", "MEMORIZED", "UNLEARNED", "RETAIN_ONLY", "FOLDER", "NETWORK")
 """Each is a folder on the desk that holds a model."""
-FOLDERS = ("TOFU", "RESTOR", "ROBUST", "COUNTER")
-FILES = ("TEXTS.jsonl", "LIMA.jsonl", "ARC_EASY.jsonl", "BOOK.txt")
+FOLDERS = ("TOFU", "RESTOR", "ROBUST", "COUNTER", "BOOKS")
+FILES = ("TEXTS.jsonl", "LIMA.jsonl", "ARC_EASY.jsonl", "PAIRS.jsonl", "BOOK.txt")
 PLACES = {"RUN": "run", "TIME": "20250101-120000", "RECIPE": "recipe.yaml", "NAME": "quickstart"}
 BY_THEMSELVES = ("recipes", "export")
 """Commands that take no time."""

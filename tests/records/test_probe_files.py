@@ -107,7 +107,7 @@ GIVEN: list[tuple[Row, str, Example]] = [
 
 @pytest.mark.parametrize(("row", "kind", "example"), GIVEN)
 def test_a_given_kind_goes_before_the_columns(tmp_path: Path, row: Row, kind: str, example: Example) -> None:
-    probe = read(tmp_path, row, kind=kind, name="mine", role="utility", template=TEMPLATES["tofu"])
+    probe = read(tmp_path, row, kind=kind, name="mine", role="utility", template="tofu")
     assert probe == Probe("mine", kind, [example], "utility", TEMPLATES["tofu"])
 
 

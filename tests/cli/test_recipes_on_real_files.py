@@ -1,26 +1,43 @@
-"""Each laptop task on the real files, callbacks and all; only the network is tiny, of the class that SmolLM2 has."""
+"""Each laptop task on the real files, callbacks and all; only the network is tiny, of the class that SmolLM2 has.
+
+With `SOUL_SMOLLM2=FOLDER` every laptop recipe of `fit` also takes two optimizer steps with SmolLM2-135M itself: half an
+hour on one core.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from soul_lightning.cli.recipe_files import packaged_tasks
 from tests.cli.conftest import Run
 from tests.cli.recipe_worlds import deep_network
 from tests.conftest import real_data
 
 ASKED_LITTLE = {
-    "tofu-smollm2/po-sophia": ("text_probes=4", "question_probes=2"),
-    "copyright-smollm2/simnpo-sophia": ("text_probes=6", "retain_rows=40"),
-    "detox-smollm2/po-sophia": ("text_probes=6", "retain_rows=40", "template.chat=false"),
-    "wmdp-smollm2/rmu-adamw": ("text_probes=6",),
+    "tofu-smollm2": ("text_probes=4", "question_probes=2"),
+    "copyright-smollm2": ("text_probes=6", "retain_rows=40"),
+    "detox-smollm2": ("text_probes=6", "retain_rows=40"),
+    "wmdp-smollm2": ("text_probes=6",),
+    "records-smollm2": (),
 }
-"""Settings of the data that keep a task's callbacks short."""
+"""By task, settings of the data that keep its callbacks short."""
+CHOSEN = (
+    "tofu-smollm2/po-sophia",
+    "copyright-smollm2/simnpo-sophia",
+    "detox-smollm2/po-sophia",
+    "wmdp-smollm2/rmu-adamw",
+)
+"""One recipe of each task, for the tiny network."""
+LAPTOP = [recipe.name for task in ASKED_LITTLE for recipe in packaged_tasks()[task]]
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +62,52 @@ SOURCES: dict[str, Callable[[], list[str]]] = {
     "copyright-smollm2": lambda: [f"documents={real_data('books_public_domain')}", texts()],
     "detox-smollm2": lambda: [f"pairs={real_data('pku_saferlhf/pku_saferlhf_pairs.jsonl')}", texts()],
     "wmdp-smollm2": lambda: [f"forget={real_data('books_public_domain/alice_in_wonderland.txt')}", texts()],
+    "records-smollm2": lambda: [
+        f"forget={real_data('tofu/forget01.jsonl')}",
+        f"retain={real_data('tofu/retain90.jsonl')}",
+    ],
 }
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> str:
+    if "SOUL_SMOLLM2" not in os.environ:
+        pytest.skip("SOUL_SMOLLM2 names no folder with SmolLM2-135M in it")
+    return os.environ["SOUL_SMOLLM2"]
 
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ASKED_LITTLE)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_a_laptop_recipe_on_real_files(run: Run, tmp_path: Path, network: Path, name: str) -> None:
-    data = [*SOURCES[name.partition("/")[0]](), *ASKED_LITTLE[name]]
+    chat = ["--data.init_args.template.chat=false"] if name.startswith("detox") else []
+    summary = two_steps(run, tmp_path, name, str(network), "--trainer.precision=32-true", *chat)
+    assert any(key.startswith(("utility/", "membership/", "memorization/")) for key in summary)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAPTOP)
+def test_every_laptop_recipe_takes_steps_on_smollm2(run: Run, tmp_path: Path, smollm2: str, name: str) -> None:
+    summary = two_steps(run, tmp_path, name, smollm2, "--export=false")
+    losses = [summary["train/loss"], summary.get("utility/retain_perplexity")]
+    assert all(loss is not None and math.isfinite(loss) for loss in losses), losses
+
+
+def two_steps(run: Run, folder: Path, name: str, network: str, *more: str) -> dict[str, Any]:
+    """Two optimizer steps of a recipe with its callbacks; the summary of the run."""
+    task = name.partition("/")[0]
+    data = (*SOURCES[task](), *ASKED_LITTLE[task])
     outcome = run(
         "fit", "--config", name, *(f"--data.init_args.{setting}" for setting in data),
         f"--model.init_args.network.pretrained_model_name_or_path={network}", "--trainer.max_epochs=1",
         "--trainer.max_steps=-1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu", "--trainer.devices=1",
-        "--trainer.precision=32-true", "--trainer.default_root_dir=run", "--trainer.enable_checkpointing=false",
-        "--trainer.enable_progress_bar=false",
+        "--output=run", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false", *more,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary: dict[str, Any] = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["recipe"] == name and summary["optimizer_steps"] == 2
-    assert any(key.startswith(("utility/", "membership/", "memorization/")) for key in summary)
+    return summary
 
 
 @pytest.mark.real

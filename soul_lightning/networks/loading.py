@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from soul_lightning.exceptions import MisconfigurationError
 from soul_lightning.networks.blocks import checkpoint_blocks, compile_blocks
+from soul_lightning.networks.hub import refuse_unreachable
 from soul_lightning.networks.model_folder import needs_own_code, refuse_unsafe_model
 from soul_lightning.networks.quantization import QuantizationName, prepared_for_training, quantization_settings
 from soul_lightning.networks.soup import average, refuse_other_tokenizer
@@ -102,6 +103,7 @@ class PretrainedNetwork:
         return trainable.train()
 
     def _read(self, source: str) -> PreTrainedModel:
+        refuse_unreachable(source)
         refuse_unsafe_model(source, self.attn_implementation, trust_remote_code=self.trust_remote_code)
         try:
             return self._create(source)
@@ -172,6 +174,7 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Pre
         MisconfigurationError: There is none.
     """
     source = resolve_source(name_or_path)
+    refuse_unreachable(source)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -243,6 +246,7 @@ def _merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
     from peft import PeftModel
 
     source = resolve_source(adapter)
+    refuse_unreachable(source)
     if not Path(source).is_dir():  # PEFT would take pickled weights where the hub has no others
         try:
             source = snapshot_download(source, allow_patterns=["adapter_config.json", "*.safetensors"])

@@ -27,7 +27,7 @@ ASKED_LITTLE = {
     "copyright-smollm2": ("text_probes=6", "retain_rows=40"),
     "detox-smollm2": ("text_probes=6", "retain_rows=40"),
     "wmdp-smollm2": ("text_probes=6",),
-    "records-smollm2": (),
+    "records-smollm2": ("prompt_column=question",),
 }
 """By task, settings of the data that keep its callbacks short."""
 CHOSEN = (

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from soul_lightning.exceptions import MisconfigurationError
 
@@ -26,7 +27,10 @@ def refuse_unreachable(source: str) -> None:
     """
     if Path(source).is_dir() or constants.HF_HUB_OFFLINE or getproxies():  # a proxy looks addresses up by itself
         return
-    if any(isinstance(try_to_load_from_cache(source, name), str) for name in TELLING):
+    try:
+        if any(isinstance(try_to_load_from_cache(source, name), str) for name in TELLING):
+            return
+    except HFValidationError:  # no name that a hub could have; who loads it says so
         return
     host = urlsplit(constants.ENDPOINT).hostname
     try:

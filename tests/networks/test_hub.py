@@ -36,6 +36,9 @@ def test_a_name_without_a_network_is_refused(alone: list[str]) -> None:
     with pytest.raises(MisconfigurationError, match="there is no folder 'of/mine', and no network"):
         PretrainedNetwork("packaged:tiny_world/clean", tokenizer="of/mine").load_tokenizer()
     assert len(alone) == 2
+    with pytest.raises(MisconfigurationError, match="there is no folder 'smol lm 2', and the hub gives no tokenizer"):
+        PretrainedNetwork("smol lm 2").load_tokenizer()
+    assert len(alone) == 2
 
 
 def test_what_is_there_asks_nobody(

@@ -69,10 +69,19 @@ def test_a_repair_follows_unlearning(run: Run, tmp_path: Path, small: list[str])
 def test_claims_rest_on_a_generated_corruption(run: Run, tmp_path: Path, small: list[str]) -> None:
     outcome = run(
         "restor", "--config", "claims-smollm2", "--output", "out", "--seeds=[0]", *small,
-        *steps("corrupted", "retain-only", "graddiff", "klmax", "npo"),
+        *steps("corrupted", "retain-only", "graddiff", "klmax", "npo", "graddiff-sophia", "npo-sophia"),
+        *steps("corrupted-context", *(f"{name}-context" for name in ("retain-only", "graddiff", "klmax", "npo"))),
+        *steps("graddiff-simplified", "klmax-simplified"), "--stages.npo-simplified=null",
+        "--claims.simplified forget sets help GA and KL=[{of: klmax-simplified, minus: klmax-context}]",
         f"{DATA}.corruption.init_args.entities=2",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     claims = json.loads((tmp_path / "out" / "summary.json").read_text())["claims"]
-    assert [claim["evidence"] for claim in claims][:2] == ["npo minus graddiff", "npo minus klmax"]
+    assert [claim["evidence"] for claim in claims][2:4] == ["npo minus graddiff", "npo minus klmax"]
+    assert "klmax-simplified minus klmax-context" in [claim["evidence"] for claim in claims]
     assert "lost facts" in claims[-1]["note"]
+    plain, told, simplified = (
+        hashes(tmp_path / "out", name) for name in ("klmax", "klmax-context", "klmax-simplified")
+    )
+    assert plain["stream/forget"] != told["stream/forget"] != simplified["stream/forget"]
+    assert plain["stream/retain"] == told["stream/retain"] == simplified["stream/retain"]

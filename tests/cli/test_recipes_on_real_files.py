@@ -27,7 +27,7 @@ ASKED_LITTLE = {
     "copyright-smollm2": ("text_probes=6", "retain_rows=40"),
     "detox-smollm2": ("text_probes=6", "retain_rows=40"),
     "wmdp-smollm2": ("text_probes=6",),
-    "records-smollm2": ("prompt_column=question",),
+    "records-smollm2": ("prompt_column=question", "limit_forget=16", "limit_retain=16"),
 }
 """By task, settings of the data that keep its callbacks short."""
 CHOSEN = (

@@ -57,7 +57,7 @@ class Newcomer:
     def run(self, words: list[str]) -> str:
         """Run a command, which must succeed; what it wrote to stdout."""
         done = subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=1200, check=False
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         self.printed[shlex.join(words)] = done.stdout
